@@ -1,0 +1,26 @@
+//! Compiles the protos with protox, so nobody needs protoc installed.
+//!
+//! The encoded descriptor set keeps the extension bytes of our method options, which is what
+//! lets the server read each RPC's permission at run time.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+const SERVICES: &[&str] = &[
+    "xmpp/federation/v1/allowed_partner_service.proto",
+    "xmpp/federation/v1/federation_settings_service.proto",
+    "xmpp/federation/v1/role_service.proto",
+    "xmpp/federation/v1/maintenance_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(SERVICES)?;
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
+
+    tonic_prost_build::configure().bytes(".").compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Key sources: where the keys that verify tokens come from.

@@ -1,0 +1,9 @@
+//! Who a caller is and whether he may. The only module that makes permits.
+
+pub mod caller;
+pub mod keys;
+pub mod layer;
+pub mod policy;
+pub mod token;
+
+pub use caller::Caller;

@@ -1,0 +1,1 @@
+//! Caller + roles -> permit.

@@ -1,0 +1,1 @@
+//! JWT bytes to a verified caller.

@@ -1,0 +1,169 @@
+//! The audit trail: what was done, by whom, when and why, chained by SHA-256.
+//!
+//! An entry's hash covers the hash of the entry before it and everything the entry says, so no
+//! entry can be changed, moved or taken out without breaking every hash after it.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use jiff::Timestamp;
+
+use super::revision::Revision;
+
+/// A SHA-256 hash.
+pub type Hash = [u8; 32];
+
+/// Who did it and how, as the authentication layer knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The subject of the token.
+    pub subject: Arc<str>,
+    /// The issuer of the token.
+    pub issuer: Arc<str>,
+    /// The id of the request, which the log repeats.
+    pub request_id: Arc<str>,
+    /// The reason given with the request, empty if none was.
+    pub reason: Arc<str>,
+}
+
+/// One field of one resource, before and after. Secrets are never in here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The field's path.
+    pub field: String,
+    /// Its value before, as text; empty if it had none.
+    pub before: String,
+    /// Its value after, as text; empty if it has none.
+    pub after: String,
+}
+
+/// What was done to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// It did not exist before, not even deleted.
+    Create,
+    /// It was changed.
+    Update,
+    /// It was deleted and can be undeleted.
+    Delete,
+    /// It was brought back.
+    Undelete,
+}
+
+impl Verb {
+    /// The verb as the audit shows and hashes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Undelete => "undelete",
+        }
+    }
+}
+
+/// What happened to one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceChange {
+    /// The resource name, for example `allowedPartners/contoso.com`.
+    pub resource: String,
+    /// What was done.
+    pub verb: Verb,
+    /// What changed, field by field.
+    pub fields: Vec<FieldChange>,
+}
+
+/// A commit, as the audit keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The place in the chain, from 1 on, without gaps.
+    pub sequence: u64,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Who did it.
+    pub actor: Actor,
+    /// The revision of the commit.
+    pub revision: Revision,
+    /// What it changed.
+    pub changes: Vec<ResourceChange>,
+    /// The hash of the entry before; zeros for the first.
+    pub previous_hash: Hash,
+    /// The hash of this entry.
+    pub hash: Hash,
+}
+
+/// The end of the chain: what the next entry is linked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChainHead {
+    /// The sequence of the last entry; 0 when there is none.
+    pub sequence: u64,
+    /// The hash of the last entry; zeros when there is none.
+    pub hash: Hash,
+}
+
+impl AuditEntry {
+    /// The entry that comes after `head`, linked to it.
+    pub fn after(
+        head: ChainHead,
+        time: Timestamp,
+        actor: Actor,
+        revision: Revision,
+        changes: Vec<ResourceChange>,
+    ) -> Self {
+        let mut entry = Self {
+            sequence: head.sequence + 1,
+            time,
+            actor,
+            revision,
+            changes,
+            previous_hash: head.hash,
+            hash: Hash::default(),
+        };
+        entry.hash = entry.computed_hash();
+        entry
+    }
+
+    /// The end of the chain once this entry is in it.
+    pub const fn head(&self) -> ChainHead {
+        ChainHead { sequence: self.sequence, hash: self.hash }
+    }
+
+    /// Whether the entry is what it was when it was made.
+    pub fn is_intact(&self) -> bool {
+        self.hash == self.computed_hash()
+    }
+
+    /// The hash over the previous hash and every field, each with its length before it, so that
+    /// no two entries have the same bytes.
+    fn computed_hash(&self) -> Hash {
+        // Exhaustive: a new field must be hashed before this compiles.
+        let Self { sequence, time, actor, revision, changes, previous_hash, hash: _ } = self;
+        let Actor { subject, issuer, request_id, reason } = actor;
+        let mut digest = Context::new(&SHA256);
+        let mut add = |bytes: &[u8]| {
+            digest.update(&(bytes.len() as u64).to_be_bytes());
+            digest.update(bytes);
+        };
+        add(previous_hash);
+        add(&sequence.to_be_bytes());
+        add(&time.as_nanosecond().to_be_bytes());
+        for text in [subject, issuer, request_id, reason] {
+            add(text.as_bytes());
+        }
+        add(&revision.get().to_be_bytes());
+        add(&(changes.len() as u64).to_be_bytes());
+        for ResourceChange { resource, verb, fields } in changes {
+            add(resource.as_bytes());
+            add(verb.as_str().as_bytes());
+            add(&(fields.len() as u64).to_be_bytes());
+            for FieldChange { field, before, after } in fields {
+                for text in [field, before, after] {
+                    add(text.as_bytes());
+                }
+            }
+        }
+        let mut hash = Hash::default();
+        hash.copy_from_slice(digest.finish().as_ref());
+        hash
+    }
+}

@@ -1,0 +1,1 @@
+//! AIP-160 filters and AIP-132 orders.

@@ -1,0 +1,1 @@
+//! The rim: the only server module that knows protobuf.

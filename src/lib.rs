@@ -1,0 +1,32 @@
+//! partnerd: the system of record for XMPP federation partners.
+//!
+//! The modules in reading order, from the model outwards:
+//!
+//! - [`domain`]: the model. No I/O, no async, no protobuf.
+//! - [`auth`]: who a caller is and whether he may. The only maker of permits.
+//! - [`store`]: where the state lives. The only module that knows keys and bytes on a disk.
+//! - [`registry`]: the use cases. Takes permits, holds the snapshot, commits.
+//! - [`proto`]: the types generated from `proto/`.
+//! - [`grpc`]: the rim. The only server module that knows protobuf.
+//! - [`cli`]: the commands of `partnerctl`.
+//! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`server`]: what puts a server together.
+
+pub mod domain;
+
+pub mod auth;
+pub mod store;
+
+pub mod registry;
+
+pub mod proto;
+
+pub mod grpc;
+
+pub mod cli;
+
+pub mod certs;
+pub mod config;
+pub mod dev;
+pub mod server;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,184 @@
+//! Where the state lives: the contract that every store keeps.
+//!
+//! A store is a log with a state. The log is a sequence of [`Commit`]s, one for each revision,
+//! without gaps. The state is what the commits add up to. A store holds both, changes them
+//! together, and knows nothing of rules or rights: what it is given has been checked.
+
+pub mod codec;
+#[cfg(test)]
+mod conformance;
+pub mod sled;
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::{
+    AllowedPartner, Revision,
+    audit::{Actor, AuditEntry, ChainHead},
+    settings::FederationSettings,
+};
+
+/// One resource, before and after a commit. At least one side is there.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A partner. A deleted one is there with its `delete_time`.
+    Partner {
+        /// As it was; `None` if it never was.
+        before: Option<Arc<AllowedPartner>>,
+        /// As it is.
+        after: Arc<AllowedPartner>,
+    },
+    /// The settings.
+    Settings {
+        /// As they were.
+        before: Arc<FederationSettings>,
+        /// As they are.
+        after: Arc<FederationSettings>,
+    },
+}
+
+/// Everything that happened at one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// The revision; one more than that of the commit before.
+    pub revision: Revision,
+    /// When.
+    pub time: Timestamp,
+    /// Who, and why.
+    pub actor: Actor,
+    /// What, at most once for each resource.
+    pub changes: Vec<Change>,
+}
+
+/// Names a request whose answer is kept, so that a retry gets the same (AIP-155).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// The issuer of the caller's token.
+    pub issuer: Arc<str>,
+    /// The subject of the caller's token.
+    pub subject: Arc<str>,
+    /// The id that the caller gave the request.
+    pub id: Uuid,
+}
+
+/// The answer to a request, kept for its retries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Whose request it answers.
+    pub key: RequestKey,
+    /// A SHA-256 of the request's method and content: another content is no retry.
+    pub fingerprint: [u8; 32],
+    /// When it may be forgotten.
+    pub expire_time: Timestamp,
+    /// The revision at which the request was answered.
+    pub revision: Revision,
+    /// What the request gave back.
+    pub result: AnswerResult,
+}
+
+/// What a mutating request gave back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnswerResult {
+    /// Partners, in the order of the request. `None` stands for one that was deleted with
+    /// `allow_missing` and did not exist.
+    Partners(Vec<Option<Arc<AllowedPartner>>>),
+    /// The settings.
+    Settings(Arc<FederationSettings>),
+}
+
+/// What is written together: a commit with its audit entry, an answer to keep, or both.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Write {
+    /// The commit; `None` when only an answer is kept, because the request changed nothing.
+    pub commit: Option<(Commit, AuditEntry)>,
+    /// The answer to keep.
+    pub answer: Option<Answer>,
+}
+
+/// The state at the last revision, as it is found when a store is opened.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The last revision.
+    pub revision: Revision,
+    /// The oldest revision whose commit is still in the log; the next one if the log is empty.
+    pub oldest_revision: Revision,
+    /// Every partner, deleted ones included, sorted by domain.
+    pub partners: Vec<Arc<AllowedPartner>>,
+    /// The settings.
+    pub settings: Arc<FederationSettings>,
+    /// The end of the audit chain.
+    pub audit_head: ChainHead,
+}
+
+/// Why a store did not do what it was asked, by what can be done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another server has the store open.
+    #[error("{0}")]
+    Locked(String),
+    /// The data is damaged, of another format, or somebody else's. Nothing was overwritten.
+    #[error("{0}")]
+    Damaged(String),
+    /// Reading or writing failed. After a failed write the store takes no more writes.
+    #[error("{0}")]
+    Io(String),
+    /// The history asked for is no longer kept.
+    #[error("the history before revision {oldest} is no longer kept")]
+    Compacted {
+        /// The oldest revision whose commit is still in the log.
+        oldest: Revision,
+    },
+}
+
+/// The contract of a store. One writer calls [`Store::write`]; anybody may call the rest, at any
+/// time, from any thread. Every call may block on a disk or a network: not for async threads.
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// What kind of store it is, for people: `sled`.
+    fn kind(&self) -> &'static str;
+
+    /// The whole state as of the last write.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if any value does not pass its check, with the key at fault.
+    fn load(&self) -> Result<State, StoreError>;
+
+    /// Writes a group: all of it or nothing, in order, and on the disk before it returns.
+    ///
+    /// The revisions of the group's commits follow the last one without gaps; so do the
+    /// sequences of its audit entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the group may not be durable. The caller must not believe that it
+    /// is, nor that it is not; the store refuses every later write until it is opened anew.
+    fn write(&self, group: &[Write]) -> Result<(), StoreError>;
+
+    /// The commits after `after`, oldest first, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] if some of them are no longer kept.
+    fn commits_after(&self, after: Revision, limit: usize) -> Result<Vec<Commit>, StoreError>;
+
+    /// The audit entries with a sequence after `after`, oldest first, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if one does not pass its check.
+    fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// The answer kept for a request, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if it does not pass its check.
+    fn answer(&self, key: &RequestKey) -> Result<Option<Answer>, StoreError>;
+
+    /// Forgets the answers whose time had run out at `now`; at most a few thousand a call.
+    /// Returns how many it forgot.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] as for [`Store::write`].
+    fn forget_answers(&self, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// The bytes taken on disk.
+    fn size_on_disk(&self) -> u64;
+}
