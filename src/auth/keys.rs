@@ -51,7 +51,7 @@ pub(super) enum NoKey {
 
 enum Material {
     Public(lc::ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// A source's files as they were read: what tells whether anything has changed.
@@ -200,7 +200,7 @@ impl VerificationKey {
                 secret.len()
             ));
         }
-        let material = Material::Secret(hmac::Key::new(hash, secret));
+        let material = Material::Secret(Box::new(hmac::Key::new(hash, secret)));
         Ok(Self { id: kid.unwrap_or("secret").into(), algorithm, material })
     }
 }

@@ -171,7 +171,8 @@ fn a_good_token_gives_its_caller() {
 #[test]
 fn a_token_is_accepted_by_each_kind_of_key_with_and_without_kid() {
     let fixture = Fixture::new();
-    let signers: [(&str, &str, Box<dyn Fn(&[u8]) -> Vec<u8>>); 4] = [
+    type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+    let signers: [(&str, &str, Sign); 4] = [
         ("RS256", "rsa", Box::new(by(&KEYS.rsa, Algorithm::RS256))),
         ("ES256", "ec", Box::new(by(&KEYS.ec, Algorithm::ES256))),
         ("EdDSA", "ed", Box::new(by(&KEYS.ed, Algorithm::EdDSA))),
