@@ -9,7 +9,8 @@
 //! - [`proto`]: the types generated from `proto/`.
 //! - [`grpc`]: the rim. The only server module that knows protobuf.
 //! - [`cli`]: the commands of `partnerctl`.
-//! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`server`]: what puts a server together.
+//! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`files`], [`server`]: what puts a
+//!   server together.
 
 pub mod domain;
 
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod certs;
 pub mod config;
 pub mod dev;
+pub mod files;
 pub mod server;
 pub mod telemetry;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! Who a caller is and whether he may. The only module that makes permits.
 
 pub mod caller;
+pub mod issuer;
 pub mod keys;
 pub mod layer;
 pub mod policy;
