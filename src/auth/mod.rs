@@ -7,4 +7,5 @@ pub mod layer;
 pub mod policy;
 pub mod token;
 
-pub use caller::Caller;
+pub use caller::{Call, Caller};
+pub use policy::{Denial, Permit, Policy};

@@ -1,1 +1,9 @@
+//! One integration binary: real gRPC over real sockets, real stores in temporary folders.
 
+mod harness;
+
+mod access;
+mod lists;
+mod partners;
+mod resolve;
+mod settings;
