@@ -167,11 +167,11 @@ impl Authority {
     /// # Errors
     /// If the two do not belong together, or are not PEM.
     pub fn from_pem(certificate_pem: &str, key: KeyPair) -> Result<Self, CertsError> {
-        let facts = CertificateFacts::from_pem(certificate_pem)?;
-        if facts.public_key != key.subject_public_key_info() {
+        let facts = CertificateFacts::from_pem(certificate_pem);
+        if facts.is_none_or(|facts| facts.public_key != key.subject_public_key_info()) {
             return Err(CertsError::Unusable {
-                problem: "the authority's certificate and key do not belong together; restore the \
-                          pair, or remove both to have them made anew"
+                problem: "ca.pem is malformed or not the certificate of ca.key; restore the pair, \
+                          or remove both to have them made anew"
                     .to_owned(),
             });
         }
@@ -182,6 +182,20 @@ impl Authority {
     /// Its certificate.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
+    }
+
+    /// Whether it has signed the first certificate of a PEM text.
+    pub fn has_signed(&self, certificate_pem: &str) -> bool {
+        let (Ok((_, own)), Ok((_, other))) = (
+            parse_x509_pem(self.certificate_pem.as_bytes()),
+            parse_x509_pem(certificate_pem.as_bytes()),
+        ) else {
+            return false;
+        };
+        match (own.parse_x509(), other.parse_x509()) {
+            (Ok(own), Ok(other)) => other.verify_signature(Some(own.public_key())).is_ok(),
+            _ => false,
+        }
     }
 
     /// A certificate for a server that is reached by these DNS names and IP addresses.
@@ -241,16 +255,10 @@ impl Authority {
 }
 
 impl CertificateFacts {
-    /// Reads the first certificate of a PEM text.
-    ///
-    /// # Errors
-    /// If there is none, or it is malformed.
-    pub fn from_pem(pem: &str) -> Result<Self, CertsError> {
-        let unusable = || CertsError::Unusable {
-            problem: "it does not begin with a certificate in PEM; restore or remove it".to_owned(),
-        };
-        let (_, block) = parse_x509_pem(pem.as_bytes()).map_err(|_| unusable())?;
-        block.parse_x509().ok().and_then(|certificate| Self::of(&certificate)).ok_or_else(unusable)
+    /// Reads the first certificate of a PEM text; `None` if there is none, or it is malformed.
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        let (_, block) = parse_x509_pem(pem.as_bytes()).ok()?;
+        Self::of(&block.parse_x509().ok()?)
     }
 
     /// Reads a certificate in DER.
@@ -277,11 +285,14 @@ pub fn new_key() -> Result<KeyPair, CertsError> {
     KeyPair::generate().map_err(unusable_key)
 }
 
-const AUTHORITY: &str = "ca";
-const SERVER: &str = "server";
+/// The stem of an authority's files.
+pub const AUTHORITY: &str = "ca";
 
-/// The certificate's and the key's file.
-fn pair(folder: &Path, stem: &str) -> [PathBuf; 2] {
+/// The stem of a server's files.
+pub const SERVER: &str = "server";
+
+/// The files that a certificate and its key are in: `STEM.pem` and `STEM.key`.
+pub fn pair(folder: &Path, stem: &str) -> [PathBuf; 2] {
     [folder.join(format!("{stem}.pem")), folder.join(format!("{stem}.key"))]
 }
 
@@ -314,7 +325,8 @@ fn authority_in(
         (true, true) => {
             let certificate_pem = fs::read_to_string(&certificate).map_err(at(&certificate))?;
             let authority = Authority::from_pem(&certificate_pem, read_key(&key)?)?;
-            if CertificateFacts::from_pem(&certificate_pem)?.not_after <= now {
+            let facts = CertificateFacts::from_pem(&certificate_pem);
+            if facts.is_none_or(|facts| facts.not_after <= now) {
                 return Err(CertsError::Unusable {
                     problem: format!(
                         "{} has expired; give another folder to begin anew",
@@ -496,8 +508,8 @@ mod tests {
         let authority = Authority::new(new_key().expect("a key"), now()).expect("an authority");
         let error = Authority::from_pem(authority.certificate_pem(), new_key().expect("a key"))
             .err()
-            .expect("they do not belong together");
-        assert!(error.to_string().contains("do not belong together"), "{error}");
+            .expect("another key");
+        assert!(error.to_string().contains("not the certificate of ca.key"), "{error}");
     }
 
     #[test]
