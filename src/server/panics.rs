@@ -53,7 +53,7 @@ impl<S: CallService> Service<Request<Body>> for CatchPanic<S> {
 
     fn call(&mut self, request: Request<Body>) -> CallFuture {
         let info = request.extensions().get::<Arc<RequestInfo>>();
-        let request_id = info.map_or_else(|| "unknown".into(), |info| info.request_id.clone());
+        let request_id = info.map_or_else(|| "unknown".into(), |info| info.id().clone());
         let inner = self.inner.clone();
         Box::pin(async move {
             match caught(inner.oneshot(request)).await {

@@ -53,11 +53,9 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let info = Arc::new(RequestInfo::from_headers(request.headers()));
-        let id = HeaderValue::from_str(&info.request_id)
-            .expect("a request id is made of safe characters");
+        let id = HeaderValue::from_str(info.id()).expect("a request id is made of safe characters");
         let mut report = Report::new(&request, info.clone());
-        let span =
-            tracing::info_span!("rpc", request.id = %info.request_id, method = report.method());
+        let span = tracing::info_span!("rpc", request.id = %info.id(), method = report.method());
         request.extensions_mut().insert(info);
 
         let answer = self.inner.clone().oneshot(request).instrument(span.clone());

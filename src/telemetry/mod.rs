@@ -16,7 +16,10 @@ use http::HeaderMap;
 use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 use uuid::Uuid;
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    domain::Revision,
+};
 
 pub use self::layer::Telemetry;
 
@@ -32,12 +35,9 @@ pub const MAX_REQUEST_ID: usize = 64;
 /// more tells it; what has been told once stays.
 #[derive(Debug)]
 pub struct RequestInfo {
-    /// The id that the log, the response's metadata and an INTERNAL error name.
-    pub request_id: Arc<str>,
-    /// Whose request it is, once the token has been verified.
-    pub subject: OnceLock<Arc<str>>,
-    /// The revision at which the request was answered, once it was.
-    pub revision: OnceLock<i64>,
+    id: Arc<str>,
+    subject: OnceLock<Arc<str>>,
+    revision: OnceLock<Revision>,
 }
 
 impl RequestInfo {
@@ -45,11 +45,38 @@ impl RequestInfo {
     /// digits, `-`, `_`, `.` or `:`, and a new UUID4 otherwise.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-        let request_id = match given.filter(|id| is_safe(id)) {
+        let id = match given.filter(|id| is_safe(id)) {
             Some(id) => id.into(),
             None => Uuid::new_v4().to_string().into(),
         };
-        Self { request_id, subject: OnceLock::new(), revision: OnceLock::new() }
+        Self { id, subject: OnceLock::new(), revision: OnceLock::new() }
+    }
+
+    /// The id that the log, the response's metadata and an INTERNAL error name.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// Tells whose request it is, once the token has been verified.
+    pub fn set_subject(&self, subject: Arc<str>) {
+        // Only the first is kept: a request has one subject.
+        let _ = self.subject.set(subject);
+    }
+
+    /// Tells at which revision the request was answered.
+    pub fn set_revision(&self, revision: Revision) {
+        // Only the first is kept, as with the subject.
+        let _ = self.revision.set(revision);
+    }
+
+    /// Whose request it is, if it has been told.
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.get().map(AsRef::as_ref)
+    }
+
+    /// The revision at which it was answered, if it has been told.
+    pub fn revision(&self) -> Option<Revision> {
+        self.revision.get().copied()
     }
 }
 
@@ -93,7 +120,7 @@ mod tests {
             http::HeaderName::from_static(REQUEST_ID),
             given.parse().unwrap(),
         )]);
-        RequestInfo::from_headers(&headers).request_id.to_string()
+        RequestInfo::from_headers(&headers).id().to_string()
     }
 
     #[test]
@@ -109,6 +136,16 @@ mod tests {
             assert_eq!(Uuid::parse_str(&id_for(id)).unwrap().get_version_num(), 4, "{id}");
         }
         let none = RequestInfo::from_headers(&HeaderMap::new());
-        assert!(Uuid::parse_str(&none.request_id).is_ok());
+        assert!(Uuid::parse_str(none.id()).is_ok());
+    }
+
+    #[test]
+    fn what_is_told_first_stays() {
+        let info = RequestInfo::from_headers(&HeaderMap::new());
+        info.set_subject("alice".into());
+        info.set_subject("mallory".into());
+        info.set_revision(Revision::new(7));
+        info.set_revision(Revision::new(8));
+        assert_eq!((info.subject(), info.revision()), (Some("alice"), Some(Revision::new(7))));
     }
 }

@@ -62,13 +62,13 @@ impl Drop for Report {
         let micros = u32::try_from(self.started.elapsed().as_micros()).unwrap_or(u32::MAX);
         tracing::info!(
             parent: None,
-            request.id = %self.info.request_id,
+            request.id = %self.info.id(),
             method = &*self.method,
             status = self.status,
             http.status = self.http_status,
             latency_ms = f64::from(micros) / 1000.0,
-            subject = self.info.subject.get().map(|subject| &**subject),
-            revision = self.info.revision.get(),
+            subject = self.info.subject(),
+            revision = self.info.revision().map(|revision| revision.get()),
             peer = self.peer.map(|Peer(address)| tracing::field::display(address)),
             "call"
         );
