@@ -4,8 +4,8 @@
 //! whose header says otherwise is refused (RFC 8725 section 3.1): an RSA key's text can therefore
 //! not be used as the secret of an HS256 token.
 //!
-//! PEM and JWKS keys go the same way: both become a [`Jwk`], and one function makes a
-//! [`VerificationKey`] of it.
+//! PEM and JWKS keys go the same way: both become a `Jwk`, and one function makes a
+//! `VerificationKey` of it.
 
 mod source;
 
