@@ -66,8 +66,12 @@ async fn a_method_that_does_not_exist_is_unimplemented_to_those_who_are_known() 
 #[tokio::test]
 async fn a_denial_names_the_permission_that_is_missing() {
     let server = TestServer::start().await;
-    let denied = server.viewer().create("contoso.com", AllowedPartner::default()).await.unwrap_err();
-    assert_eq!((denied.code(), reason(&denied).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
+    let denied =
+        server.viewer().create("contoso.com", AllowedPartner::default()).await.unwrap_err();
+    assert_eq!(
+        (denied.code(), reason(&denied).as_str()),
+        (Code::PermissionDenied, "PERMISSION_DENIED")
+    );
     assert_eq!(metadata(&denied, "permission").as_deref(), Some("allowedPartners.create"));
     assert!(denied.message().contains("allowedPartners.create"));
 }
@@ -75,11 +79,16 @@ async fn a_denial_names_the_permission_that_is_missing() {
 #[tokio::test]
 async fn authorisation_comes_before_validation_and_existence() {
     let server = TestServer::start().await;
-    let malformed = pb::DeleteAllowedPartnerRequest { name: "nonsense".into(), ..Default::default() };
-    let denied = server.viewer().partners().delete_allowed_partner(malformed.clone()).await.unwrap_err();
+    let malformed =
+        pb::DeleteAllowedPartnerRequest { name: "nonsense".into(), ..Default::default() };
+    let denied =
+        server.viewer().partners().delete_allowed_partner(malformed.clone()).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     let refused = server.admin().partners().delete_allowed_partner(malformed).await.unwrap_err();
-    assert_eq!((refused.code(), fields(&refused)), (Code::InvalidArgument, vec!["name".to_owned()]));
+    assert_eq!(
+        (refused.code(), fields(&refused)),
+        (Code::InvalidArgument, vec!["name".to_owned()])
+    );
     // A preview may be asked for with less, but not by everybody, and it is no way to commit.
     let commit = server.helpdesk().delete("absent.example").await.unwrap_err();
     assert_eq!(commit.code(), Code::PermissionDenied);
@@ -91,14 +100,16 @@ async fn an_operator_may_suspend_and_change_nothing_else() {
     server.admin().create_plain("contoso.com").await;
     let operator = server.operator();
     let suspended = AllowedPartner { suspended: true, owner: "me".into(), ..Default::default() };
-    let done = operator.update(update("contoso.com", &["suspended"], suspended.clone())).await.unwrap();
+    let done =
+        operator.update(update("contoso.com", &["suspended"], suspended.clone())).await.unwrap();
     assert!(done.suspended && done.owner.is_empty());
     for (mask, offending) in [
         (&["suspended", "owner"][..], "owner"),
         (&["labels.tier"][..], "labels"),
         (&[][..], "owner"),
     ] {
-        let denied = operator.update(update("contoso.com", mask, suspended.clone())).await.unwrap_err();
+        let denied =
+            operator.update(update("contoso.com", mask, suspended.clone())).await.unwrap_err();
         assert_eq!(denied.code(), Code::PermissionDenied, "{mask:?}");
         assert_eq!(metadata(&denied, "fields").as_deref(), Some(offending));
     }
@@ -155,7 +166,8 @@ async fn the_question_whether_one_may_is_answered_with_the_reason() {
         permissions: vec!["allowedPartners.update".into(), "allowedPartners.delete".into()],
         fields: vec!["suspended".into(), "tls_negotiation".into()],
     };
-    let answer = server.operator().roles().test_permissions(request.clone()).await.unwrap().into_inner();
+    let answer =
+        server.operator().roles().test_permissions(request.clone()).await.unwrap().into_inner();
     let [update, delete] = &answer.verdicts[..] else { panic!("{answer:?}") };
     assert!(!update.allowed && !delete.allowed);
     assert_eq!(update.denied_fields, ["tls_negotiation"]);
@@ -223,12 +235,17 @@ async fn every_permission_is_listed_with_the_methods_that_ask_for_it() {
 #[tokio::test]
 async fn the_status_tells_how_the_server_is() {
     let server = TestServer::start().await;
-    let partner = AllowedPartner { additional_domains: vec!["na.contoso.com".into()], ..Default::default() };
+    let partner =
+        AllowedPartner { additional_domains: vec!["na.contoso.com".into()], ..Default::default() };
     server.admin().create("contoso.com", partner).await.unwrap();
     server.admin().create_plain("gone.example").await;
     server.admin().delete("gone.example").await.unwrap();
-    let status = server.operator().maintenance().status(StatusRequest {}).await.unwrap().into_inner();
-    assert_eq!((status.partner_count, status.deleted_partner_count, status.domain_count), (1, 1, 2));
+    let status =
+        server.operator().maintenance().status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(
+        (status.partner_count, status.deleted_partner_count, status.domain_count),
+        (1, 1, 2)
+    );
     assert_eq!((status.revision, status.oldest_revision), (3, 1));
     assert_eq!((status.store.as_str(), status.writable), ("sled", true));
     assert!(status.store_size_bytes > 0);

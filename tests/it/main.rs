@@ -3,7 +3,10 @@
 mod harness;
 
 mod access;
+mod durability;
+mod hostile;
 mod lists;
 mod partners;
 mod resolve;
 mod settings;
+mod uses;
