@@ -14,9 +14,10 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
 use x509_parser::{certificate::X509Certificate, pem::parse_x509_pem};
 
 use crate::files::{self, Access};
@@ -122,6 +123,7 @@ pub fn make(args: &CertsArgs, now: Timestamp) -> Result<Vec<PathBuf>, CertsError
     let server_names: Vec<String> = server_names.collect();
     let stems = stems(args)?;
     subject_names(&server_names)?;
+    subject_names(&args.clients)?;
     for stem in &stems {
         for path in pair(&args.out, stem) {
             if !args.force && path.exists() {
@@ -371,6 +373,8 @@ pub fn at(path: &Path) -> impl FnOnce(io::Error) -> CertsError {
 
 fn params(common_name: &str, lifetime: SignedDuration, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
+    // Without one of its own a renewed certificate would have the number of the one it replaces.
+    params.serial_number = Some(SerialNumber::from_slice(Uuid::new_v4().as_bytes()));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     let day_zero = rcgen::date_time_ymd(1970, 1, 1);
@@ -513,6 +517,20 @@ mod tests {
     }
 
     #[test]
+    fn two_certificates_for_one_key_have_different_numbers() {
+        let authority = Authority::new(new_key().expect("a key"), now()).expect("an authority");
+        let key = new_key().expect("a key");
+        let numbers = [0, 1].map(|_| {
+            let issued = authority.issue_client("client", &key, now()).expect("a certificate");
+            let (_, block) = parse_x509_pem(issued.certificate_pem.as_bytes()).expect("PEM");
+            block.parse_x509().expect("a certificate").raw_serial().to_vec()
+        });
+        assert_ne!(numbers[0], numbers[1]);
+        // RFC 5280 section 4.1.2.2: positive, at most 20 octets.
+        assert!(numbers.iter().all(|number| number[0] < 0x80 && number.len() <= 20), "{numbers:?}");
+    }
+
+    #[test]
     fn an_expired_authority_signs_no_more() {
         let folder = tempfile::tempdir().expect("a folder");
         make(&args(folder.path()), now()).expect("certificates");
@@ -524,7 +542,7 @@ mod tests {
     #[test]
     fn names_that_would_leave_the_folder_or_the_certificate_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        for client in ["", "ca", "server", "../up", "a/b", ".hidden", "a b"] {
+        for client in ["", "ca", "server", "../up", "a/b", ".hidden", "a b", "a..b"] {
             let args = CertsArgs { clients: vec![client.to_owned()], ..args(folder.path()) };
             make(&args, now()).expect_err(client);
         }
