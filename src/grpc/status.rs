@@ -115,13 +115,19 @@ impl From<Error> for Status {
     }
 }
 
+impl From<Denial> for Status {
+    fn from(denial: Denial) -> Self {
+        denied(denial, None)
+    }
+}
+
 impl From<Rejection> for Status {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::Token(error) => {
                 status(Code::Unauthenticated, error.reason(), error.to_string())
             }
-            Rejection::Denied(denial) => denied(denial, None),
+            Rejection::Denied(denial) => denial.into(),
         }
     }
 }

@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use partnerd::{
     config::{Config, Development, Layers},
     dev::DevFolder,
-    server::{Server, ShutdownTrigger, shutdown},
+    server::{Assembly, ShutdownTrigger, shutdown},
+    store::sled::{SledOptions, SledStore},
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -174,15 +175,17 @@ impl Running {
             .iter()
             .map(|domain| domain.parse().expect("the test names a domain"))
             .collect();
-        let server = tokio::task::spawn_blocking(move || Server::open(config, Some(dev)))
-            .await
-            .expect("it does not panic")
-            .expect("the store is sound");
+        let assembly = tokio::task::spawn_blocking(move || {
+            let store = SledStore::open(&config.data_dir, &SledOptions::default());
+            let store = Arc::new(store.expect("the store is sound"));
+            Assembly::new(config, store).expect("the state is sound").with_development(dev)
+        });
+        let assembly = assembly.await.expect("it does not panic");
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
         let (trigger, shutdown) = shutdown();
         let task = tokio::spawn(async move {
-            server.run(vec![listener], shutdown).await.expect("nothing fails while it runs");
+            assembly.serve(vec![listener], shutdown).await.expect("nothing fails while it runs");
         });
         Self { address, trigger, task }
     }
