@@ -48,15 +48,14 @@ pub async fn begin<T>(registry: &Registry, request: Request<T>) -> Result<Begun<
     if let Some(revision) = min_revision(&metadata)? {
         registry.wait_for(revision).await;
     }
-    let call = Call { caller, request_id: Arc::clone(&info.request_id), reason };
+    let call = Call { caller, request_id: Arc::clone(info.id()), reason };
     Ok(Begun { call, message, info })
 }
 
 impl<T> Begun<T> {
     /// The response that answers this call, of the state at `revision`.
     pub fn response<M>(&self, message: M, revision: Revision) -> Response<M> {
-        // Set once: a call has one response.
-        let _ = self.info.revision.set(revision.as_i64());
+        self.info.set_revision(revision);
         let mut response = Response::new(message);
         response.metadata_mut().insert(REVISION, MetadataValue::from(revision.get()));
         response

@@ -461,19 +461,17 @@ fn list_query(message: pb::ListAllowedPartnersRequest, broken: &mut Broken) -> O
     let pb::ListAllowedPartnersRequest {
         page_size: wanted,
         page_token,
-        filter: filter_text,
-        order_by: order_text,
+        filter,
+        order_by,
         show_deleted,
         read_mask: _,
     } = message;
-    let filter = broken.keep(Filter::parse(&filter_text));
-    let order = broken.keep(OrderBy::parse(&order_text));
+    let filter = broken.keep(Filter::parse(&filter));
+    let order = broken.keep(OrderBy::parse(&order_by));
     let page_size = broken.keep(page_size(wanted));
     Some(ListQuery {
         filter: filter?,
-        filter_text,
         order: order?,
-        order_text,
         show_deleted,
         page_size: page_size?,
         page_token,

@@ -71,7 +71,7 @@ impl RoleService for Roles {
         let filter = broken.keep(Filter::<Role>::parse(text));
         let size = broken.keep(pages::page_size(*page_size));
         let (filter, size) = complete(filter.zip(size), broken)?;
-        let query = query_digest(&["roles", text]);
+        let query = query_digest(&["roles", filter.as_str()]);
         let token = match page_token.as_str() {
             "" => None,
             text => Some(PageToken::decode(text, query)?),

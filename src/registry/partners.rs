@@ -35,12 +35,8 @@ use crate::{
 pub struct ListQuery {
     /// Which partners.
     pub filter: Filter<AllowedPartner>,
-    /// The filter as the caller wrote it.
-    pub filter_text: String,
     /// In which order.
     pub order: OrderBy<AllowedPartner>,
-    /// The order as the caller wrote it.
-    pub order_text: String,
     /// Whether those deleted too.
     pub show_deleted: bool,
     /// The most partners of a page; at least 1.
@@ -128,8 +124,8 @@ impl Registry {
     /// [`Kind::Invalid`] for a bad page token; [`Kind::PageTokenExpired`].
     pub fn list(&self, permit: &Permit<ListPartners>, query: &ListQuery) -> Result<Page, Error> {
         let digest = query_digest(&[
-            &query.filter_text,
-            &query.order_text,
+            query.filter.as_str(),
+            query.order.as_str(),
             if query.show_deleted { "deleted" } else { "" },
             &format!("{:?}", permit.reach()),
         ]);

@@ -1,0 +1,124 @@
+//! Takes connections, within the limit, until told to stop; then lets them finish.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::sleep,
+};
+
+use super::{CallService, Shutdown, connection::Connections};
+use crate::config::Limits;
+
+/// How long to wait after a failed accept: most often the process is out of file descriptors, and
+/// asking again at once would only burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is done with a connection before HTTP/2 begins: TLS, or nothing.
+pub trait Handshake: Clone + Send + Sync + 'static {
+    /// The connection afterwards.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Shakes hands. The caller sees to the time it may take.
+    fn handshake(&self, stream: TcpStream) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+/// No TLS: for loopback only, which the configuration sees to.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainText;
+
+/// Serves until `shutdown` says to stop, and returns when the last call is over, the drain
+/// timeout has passed or the shutdown turns into an end.
+///
+/// A connection beyond the limit is closed at once. Nothing that a client does ends it.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    handshake: impl Handshake,
+    service: impl CallService + Sync,
+    limits: &Limits,
+    shutdown: Shutdown,
+) {
+    let connections = Arc::new(Connections::new(handshake, service, limits, shutdown.clone()));
+    let room = Arc::new(Semaphore::new(limits.max_connections));
+    let drain_timeout = limits.drain_timeout;
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        let (connections, room, shutdown) = (connections.clone(), room.clone(), shutdown.clone());
+        loops.spawn(async move {
+            let mut open = accept(listener, connections, room, &shutdown).await;
+            drain(&mut open, drain_timeout, &shutdown).await;
+        });
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+/// Accepts until the drain begins, and gives back the connections that are open then.
+async fn accept<H: Handshake, S: CallService + Sync>(
+    listener: TcpListener,
+    connections: Arc<Connections<H, S>>,
+    room: Arc<Semaphore>,
+    shutdown: &Shutdown,
+) -> JoinSet<()> {
+    let mut open = JoinSet::new();
+    let mut full = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.draining() => return open,
+            Some(_ended) = open.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            if !std::mem::replace(&mut full, true) {
+                tracing::warn!(%peer, "limits.max_connections is reached; closing new ones");
+            }
+            continue;
+        };
+        full = false;
+        let connections = connections.clone();
+        open.spawn(async move {
+            connections.run(stream, peer).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn drain(open: &mut JoinSet<()>, timeout: Duration, shutdown: &Shutdown) {
+    let finished = async { while open.join_next().await.is_some() {} };
+    let cut = tokio::select! {
+        () = finished => None,
+        () = sleep(timeout) => Some("limits.drain_timeout has passed"),
+        () = shutdown.ended() => Some("told to end at once"),
+    };
+    if let Some(reason) = cut {
+        tracing::warn!(connections = open.len(), "cutting connections: {reason}");
+        open.shutdown().await;
+    }
+}
+
+impl Handshake for PlainText {
+    type Io = TcpStream;
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<TcpStream> {
+        Ok(stream)
+    }
+}
+
+impl Handshake for tokio_rustls::TlsAcceptor {
+    type Io = tokio_rustls::server::TlsStream<TcpStream>;
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<Self::Io> {
+        self.accept(stream).await
+    }
+}
