@@ -14,9 +14,10 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
 use x509_parser::{certificate::X509Certificate, pem::parse_x509_pem};
 
 use crate::files::{self, Access};
@@ -122,6 +123,7 @@ pub fn make(args: &CertsArgs, now: Timestamp) -> Result<Vec<PathBuf>, CertsError
     let server_names: Vec<String> = server_names.collect();
     let stems = stems(args)?;
     subject_names(&server_names)?;
+    subject_names(&args.clients)?;
     for stem in &stems {
         for path in pair(&args.out, stem) {
             if !args.force && path.exists() {
@@ -167,11 +169,11 @@ impl Authority {
     /// # Errors
     /// If the two do not belong together, or are not PEM.
     pub fn from_pem(certificate_pem: &str, key: KeyPair) -> Result<Self, CertsError> {
-        let facts = CertificateFacts::from_pem(certificate_pem)?;
-        if facts.public_key != key.subject_public_key_info() {
+        let facts = CertificateFacts::from_pem(certificate_pem);
+        if facts.is_none_or(|facts| facts.public_key != key.subject_public_key_info()) {
             return Err(CertsError::Unusable {
-                problem: "the authority's certificate and key do not belong together; restore the \
-                          pair, or remove both to have them made anew"
+                problem: "ca.pem is malformed or not the certificate of ca.key; restore the pair, \
+                          or remove both to have them made anew"
                     .to_owned(),
             });
         }
@@ -182,6 +184,20 @@ impl Authority {
     /// Its certificate.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
+    }
+
+    /// Whether it has signed the first certificate of a PEM text.
+    pub fn has_signed(&self, certificate_pem: &str) -> bool {
+        let (Ok((_, own)), Ok((_, other))) = (
+            parse_x509_pem(self.certificate_pem.as_bytes()),
+            parse_x509_pem(certificate_pem.as_bytes()),
+        ) else {
+            return false;
+        };
+        match (own.parse_x509(), other.parse_x509()) {
+            (Ok(own), Ok(other)) => other.verify_signature(Some(own.public_key())).is_ok(),
+            _ => false,
+        }
     }
 
     /// A certificate for a server that is reached by these DNS names and IP addresses.
@@ -241,16 +257,10 @@ impl Authority {
 }
 
 impl CertificateFacts {
-    /// Reads the first certificate of a PEM text.
-    ///
-    /// # Errors
-    /// If there is none, or it is malformed.
-    pub fn from_pem(pem: &str) -> Result<Self, CertsError> {
-        let unusable = || CertsError::Unusable {
-            problem: "it does not begin with a certificate in PEM; restore or remove it".to_owned(),
-        };
-        let (_, block) = parse_x509_pem(pem.as_bytes()).map_err(|_| unusable())?;
-        block.parse_x509().ok().and_then(|certificate| Self::of(&certificate)).ok_or_else(unusable)
+    /// Reads the first certificate of a PEM text; `None` if there is none, or it is malformed.
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        let (_, block) = parse_x509_pem(pem.as_bytes()).ok()?;
+        Self::of(&block.parse_x509().ok()?)
     }
 
     /// Reads a certificate in DER.
@@ -277,11 +287,14 @@ pub fn new_key() -> Result<KeyPair, CertsError> {
     KeyPair::generate().map_err(unusable_key)
 }
 
-const AUTHORITY: &str = "ca";
-const SERVER: &str = "server";
+/// The stem of an authority's files.
+pub const AUTHORITY: &str = "ca";
 
-/// The certificate's and the key's file.
-fn pair(folder: &Path, stem: &str) -> [PathBuf; 2] {
+/// The stem of a server's files.
+pub const SERVER: &str = "server";
+
+/// The files that a certificate and its key are in: `STEM.pem` and `STEM.key`.
+pub fn pair(folder: &Path, stem: &str) -> [PathBuf; 2] {
     [folder.join(format!("{stem}.pem")), folder.join(format!("{stem}.key"))]
 }
 
@@ -314,7 +327,8 @@ fn authority_in(
         (true, true) => {
             let certificate_pem = fs::read_to_string(&certificate).map_err(at(&certificate))?;
             let authority = Authority::from_pem(&certificate_pem, read_key(&key)?)?;
-            if CertificateFacts::from_pem(&certificate_pem)?.not_after <= now {
+            let facts = CertificateFacts::from_pem(&certificate_pem);
+            if facts.is_none_or(|facts| facts.not_after <= now) {
                 return Err(CertsError::Unusable {
                     problem: format!(
                         "{} has expired; give another folder to begin anew",
@@ -359,6 +373,8 @@ pub fn at(path: &Path) -> impl FnOnce(io::Error) -> CertsError {
 
 fn params(common_name: &str, lifetime: SignedDuration, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
+    // Without one of its own a renewed certificate would have the number of the one it replaces.
+    params.serial_number = Some(SerialNumber::from_slice(Uuid::new_v4().as_bytes()));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     let day_zero = rcgen::date_time_ymd(1970, 1, 1);
@@ -496,8 +512,22 @@ mod tests {
         let authority = Authority::new(new_key().expect("a key"), now()).expect("an authority");
         let error = Authority::from_pem(authority.certificate_pem(), new_key().expect("a key"))
             .err()
-            .expect("they do not belong together");
-        assert!(error.to_string().contains("do not belong together"), "{error}");
+            .expect("another key");
+        assert!(error.to_string().contains("not the certificate of ca.key"), "{error}");
+    }
+
+    #[test]
+    fn two_certificates_for_one_key_have_different_numbers() {
+        let authority = Authority::new(new_key().expect("a key"), now()).expect("an authority");
+        let key = new_key().expect("a key");
+        let numbers = [0, 1].map(|_| {
+            let issued = authority.issue_client("client", &key, now()).expect("a certificate");
+            let (_, block) = parse_x509_pem(issued.certificate_pem.as_bytes()).expect("PEM");
+            block.parse_x509().expect("a certificate").raw_serial().to_vec()
+        });
+        assert_ne!(numbers[0], numbers[1]);
+        // RFC 5280 section 4.1.2.2: positive, at most 20 octets.
+        assert!(numbers.iter().all(|number| number[0] < 0x80 && number.len() <= 20), "{numbers:?}");
     }
 
     #[test]
@@ -512,7 +542,7 @@ mod tests {
     #[test]
     fn names_that_would_leave_the_folder_or_the_certificate_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        for client in ["", "ca", "server", "../up", "a/b", ".hidden", "a b"] {
+        for client in ["", "ca", "server", "../up", "a/b", ".hidden", "a b", "a..b"] {
             let args = CertsArgs { clients: vec![client.to_owned()], ..args(folder.path()) };
             make(&args, now()).expect_err(client);
         }

@@ -41,6 +41,13 @@ pub fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     with_sibling(path, content, access, |sibling| fs::rename(sibling, path))
 }
 
+/// Whether a file name is that of a leftover of an interrupted [`create`] or [`replace`].
+pub fn is_leftover(name: &str) -> bool {
+    name.strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".new"))
+        .is_some_and(|id| Uuid::try_parse(id).is_ok())
+}
+
 /// Makes sure there is a folder that its owner alone may enter (0700).
 ///
 /// # Errors

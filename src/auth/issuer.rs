@@ -286,6 +286,13 @@ impl Default for RolesClaim {
     }
 }
 
+impl From<Vec<String>> for RolesClaim {
+    /// The keys from the token's top level downwards.
+    fn from(keys: Vec<String>) -> Self {
+        Self(keys)
+    }
+}
+
 impl From<RolesClaimText> for RolesClaim {
     fn from(text: RolesClaimText) -> Self {
         Self(match text {

@@ -126,8 +126,7 @@ impl<D: Door> AuthLayer<D> {
             return Ok(());
         }
         let token = bearer(request.headers()).map_err(Rejection::Token)?;
-        let caller =
-            self.verifier.verify(token, Timestamp::now()).map_err(Rejection::Token)?;
+        let caller = self.verifier.verify(token, Timestamp::now()).map_err(Rejection::Token)?;
         self.door.identified(request.extensions(), &caller);
         if let Some(access) = access {
             self.door.policy().admit(&caller, access).map_err(Rejection::Denied)?;

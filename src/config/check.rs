@@ -4,8 +4,10 @@ use std::{fs, io, path::Path};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{
-    Auth, ClientCertificate, Config, ConfigError, Issuer, KeySource, Limits, Tls, reader::Reader,
+use super::{Auth, Config, ConfigError, Limits, reader::Reader};
+use crate::{
+    auth::issuer::{IssuerConfig, KeySource},
+    tls::{ClientAuth, TlsConfig},
 };
 
 /// Checks the values against each other.
@@ -28,13 +30,16 @@ pub(super) fn files(config: &Config) -> Result<(), ConfigError> {
             problems.push(format!("{key}: cannot read {path}: {error}; name a readable file"));
         }
     };
-    if let Some(Tls { certificate_file, key_file, client_ca_file, .. }) = &config.tls {
-        readable("tls.certificate_file", certificate_file);
+    if let Some(TlsConfig { cert_file, key_file, client_ca_file, client_auth: _ }) = &config.tls {
+        readable("tls.cert_file", cert_file);
         readable("tls.key_file", key_file);
         client_ca_file.iter().for_each(|path| readable("tls.client_ca_file", path));
     }
     for (index, issuer) in config.auth.issuers.iter().enumerate() {
-        for KeySource { path, .. } in &issuer.keys {
+        for source in &issuer.keys {
+            let (KeySource::PemFile { path, .. }
+            | KeySource::JwksFile { path, .. }
+            | KeySource::SecretFile { path, .. }) = source;
             readable(&format!("auth.issuers[{index}].keys"), path);
         }
     }
@@ -84,7 +89,8 @@ fn issuers(auth: &Auth, reader: &Reader<'_>) {
         if issuer.keys.is_empty() {
             reader.missing(&key("keys"), "add { pem_file = \"...\" } or { jwks_file = \"...\" }");
         }
-        let same = |other: &Issuer| !issuer.issuer.is_empty() && other.issuer == issuer.issuer;
+        let same =
+            |other: &IssuerConfig| !issuer.issuer.is_empty() && other.issuer == issuer.issuer;
         if auth.issuers[..index].iter().any(same) {
             reader.problem(&key("issuer"), "is there twice; put its keys in one section");
         }
@@ -100,15 +106,15 @@ fn deadlines(limits: &Limits, reader: &Reader<'_>) {
     }
 }
 
-fn client_certificates(tls: Option<&Tls>, reader: &Reader<'_>) {
+fn client_certificates(tls: Option<&TlsConfig>, reader: &Reader<'_>) {
     let Some(tls) = tls else { return };
-    if tls.client_certificate != ClientCertificate::None && tls.client_ca_file.is_none() {
+    if tls.client_auth != ClientAuth::None && tls.client_ca_file.is_none() {
         reader.missing("tls.client_ca_file", "name the authorities of the client certificates");
     }
-    if tls.client_certificate == ClientCertificate::None && tls.client_ca_file.is_some() {
+    if tls.client_auth == ClientAuth::None && tls.client_ca_file.is_some() {
         reader.problem(
             "tls.client_ca_file",
-            "is not used; set tls.client_certificate to optional or required",
+            "is not used; set tls.client_auth to optional or required",
         );
     }
 }

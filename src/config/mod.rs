@@ -11,9 +11,13 @@ mod reader;
 mod tests;
 mod value;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::domain::DomainName;
+use crate::{
+    auth::issuer::{IssuerConfig, KeySource},
+    domain::DomainName,
+    tls::{ClientAuth, TlsConfig},
+};
 
 use self::reader::Reader;
 pub use self::{
@@ -32,7 +36,7 @@ pub struct Config {
     /// Whether this is a development server: loopback only, its own keys.
     pub dev: bool,
     /// Its certificate; `None` is plain text, on loopback only.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConfig>,
     /// Whose tokens are accepted.
     pub auth: Auth,
     /// What no client may go beyond.
@@ -43,82 +47,24 @@ pub struct Config {
     pub server: Server,
 }
 
-/// The server's certificate and what it asks of clients.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// PEM: the server's certificate and the intermediates after it.
-    pub certificate_file: PathBuf,
-    /// PEM: the certificate's private key.
-    pub key_file: PathBuf,
-    /// PEM: the authorities that client certificates must come from.
-    pub client_ca_file: Option<PathBuf>,
-    /// Whether a client must show a certificate.
-    pub client_certificate: ClientCertificate,
-}
-
-/// Whether a client must show a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// It is not asked for one.
-    None,
-    /// It may; one that does not come from the authorities is refused.
-    Optional,
-    /// It must.
-    Required,
-}
-
 /// Whose tokens are accepted, and how large they may be.
 #[derive(Clone, Debug)]
 pub struct Auth {
     /// The issuers. At least one.
-    pub issuers: Vec<Issuer>,
+    pub issuers: Vec<IssuerConfig>,
     /// The largest token that is looked at, in bytes.
     pub max_token_bytes: usize,
 }
 
-/// One issuer of tokens.
+/// What a development server brings with it in place of a configuration file.
 #[derive(Clone, Debug)]
-pub struct Issuer {
-    /// The `iss` of its tokens, compared octet by octet.
-    pub issuer: String,
-    /// The `aud` values that mean this service; a token must carry one of them. At least one.
-    pub audiences: Vec<String>,
-    /// The accepted signature algorithms by their JWA names. At least one.
-    pub algorithms: Vec<String>,
-    /// Where its keys are. At least one.
-    pub keys: Vec<KeySource>,
-    /// The path to the roles in a token, key by key.
-    pub roles_claim: Vec<String>,
-    /// What a value of the roles claim is called here. One that is not listed means itself.
-    pub role_mapping: BTreeMap<String, String>,
-    /// How far the issuer's clock may be off.
-    pub leeway: Duration,
-    /// The accepted `typ` headers; the empty string stands for a token without one.
-    pub token_types: Vec<String>,
-}
-
-/// Where keys come from: exactly one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySource {
-    /// What the file is.
-    pub kind: KeyKind,
-    /// The file.
-    pub path: PathBuf,
-    /// The `kid` of the tokens it signs.
-    pub kid: Option<String>,
-    /// The algorithm it is for.
-    pub algorithm: Option<String>,
-}
-
-/// What a key file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
-    /// One public key in PEM.
-    Pem,
-    /// A JSON Web Key Set (RFC 7517).
-    Jwks,
-    /// A secret shared with the issuer.
-    Secret,
+pub struct Development {
+    /// Where its store keeps its data.
+    pub data_dir: PathBuf,
+    /// Its own certificate.
+    pub tls: TlsConfig,
+    /// Itself, as an issuer.
+    pub issuer: IssuerConfig,
 }
 
 /// What no client may go beyond. `docs/configuration.md` has units, defaults and ranges.
@@ -197,36 +143,51 @@ impl Config {
     /// Every mistake there is: unknown keys, values out of range, what is missing, what cannot be
     /// read or written.
     pub fn load(layers: &Layers) -> Result<Self, ConfigError> {
-        let config = Self::parse(layers, false)?.0;
+        let (config, _keys) = Self::parse(layers, None)?;
         check::files(&config)?;
         Ok(config)
     }
 
-    /// The same for a development server, which listens on loopback addresses only.
+    /// The same for a development server, which has its own folder, certificate and key, and
+    /// listens on loopback addresses only.
     ///
     /// # Errors
     /// As for [`Config::load`].
-    pub fn load_dev(layers: &Layers) -> Result<Self, ConfigError> {
-        let config = Self::parse(layers, true)?.0;
+    pub fn load_dev(layers: &Layers, development: Development) -> Result<Self, ConfigError> {
+        let (config, _keys) = Self::parse(layers, Some(development))?;
         check::files(&config)?;
         Ok(config)
     }
 
     /// Reads the layers without a look at the files they name, and lists the keys there are.
-    fn parse(layers: &Layers, dev: bool) -> Result<(Self, Vec<Key>), ConfigError> {
+    fn parse(
+        layers: &Layers,
+        development: Option<Development>,
+    ) -> Result<(Self, Vec<Key>), ConfigError> {
         let reader = Reader::new(layers);
-        let config = Self::read(&reader, dev);
+        let config = Self::read(&reader, development);
         check::consistent(&config, &reader);
         Ok((config, reader.finish()?))
     }
 
-    fn read(r: &Reader<'_>, dev: bool) -> Self {
+    fn read(r: &Reader<'_>, development: Option<Development>) -> Self {
+        let max_token_bytes =
+            r.size("auth.max_token_bytes", Size::kib(8), Size::kib(1)..=Size::kib(64));
+        let dev = development.is_some();
+        let (data_dir, tls, issuers) = match development {
+            Some(Development { data_dir, tls, issuer }) => (data_dir, Some(tls), vec![issuer]),
+            None => (
+                r.required_path("data_dir", "name the folder for the data"),
+                read_tls(r),
+                r.sections("auth.issuers", read_issuer),
+            ),
+        };
         Self {
             listen: r.list("listen", &["127.0.0.1:7443"], "an address and port"),
-            data_dir: r.required_path("data_dir", "name the folder for the data"),
+            data_dir,
             dev,
-            tls: Tls::read(r),
-            auth: Auth::read(r),
+            tls,
+            auth: Auth { issuers, max_token_bytes },
             limits: Limits::read(r),
             log: Log::read(r),
             server: Server::read(r),
@@ -234,84 +195,71 @@ impl Config {
     }
 }
 
-impl Tls {
-    fn read(r: &Reader<'_>) -> Option<Self> {
-        let enabled = r.switch("tls.enabled", true);
-        let file = |key: &str, remedy: &str| match enabled {
-            true => r.required_path(key, remedy),
-            false => r.path(key).unwrap_or_default(),
-        };
-        let tls = Self {
-            certificate_file: file("tls.certificate_file", "name the server's certificate, PEM"),
-            key_file: file("tls.key_file", "name the certificate's private key, PEM"),
-            client_ca_file: r.path("tls.client_ca_file"),
-            client_certificate: r.one_of(
-                "tls.client_certificate",
-                "none",
-                &[
-                    ("none", ClientCertificate::None),
-                    ("optional", ClientCertificate::Optional),
-                    ("required", ClientCertificate::Required),
-                ],
-            ),
-        };
-        enabled.then_some(tls)
+fn read_tls(r: &Reader<'_>) -> Option<TlsConfig> {
+    let enabled = r.switch("tls.enabled", true);
+    let file = |key: &str, remedy: &str| match enabled {
+        true => r.required_path(key, remedy),
+        false => r.path(key).unwrap_or_default(),
+    };
+    let config = TlsConfig {
+        cert_file: file("tls.cert_file", "name the server's certificate, PEM"),
+        key_file: file("tls.key_file", "name the certificate's private key, PEM"),
+        client_ca_file: r.path("tls.client_ca_file"),
+        client_auth: r.one_of(
+            "tls.client_auth",
+            "none",
+            &[
+                ("none", ClientAuth::None),
+                ("optional", ClientAuth::Optional),
+                ("required", ClientAuth::Required),
+            ],
+        ),
+    };
+    enabled.then_some(config)
+}
+
+fn read_issuer(r: &Reader<'_>, section: &str) -> IssuerConfig {
+    let key = |name: &str| format!("{section}.{name}");
+    let leeway = r.span(&key("leeway"), Span::secs(30), Span::secs(0)..=Span::secs(300));
+    IssuerConfig {
+        issuer: r.required_text(&key("issuer"), "write the `iss` of its tokens"),
+        audiences: r.required_list(
+            &key("audiences"),
+            "text",
+            "list the `aud` values that mean this service",
+        ),
+        algorithms: r.required_list(
+            &key("algorithms"),
+            "a JWA name",
+            "list what its keys sign with, as in [\"RS256\"]",
+        ),
+        keys: r.sections(&key("keys"), read_key).into_iter().flatten().collect(),
+        roles_claim: r.dotted(&key("roles_claim"), "roles").into(),
+        role_mapping: r.map(&key("role_mapping")),
+        leeway: u32::try_from(leeway.as_secs()).expect("the range ends at five minutes"),
+        token_types: r.list(&key("token_types"), &["at+jwt", "JWT", ""], "text"),
     }
 }
 
-impl Auth {
-    fn read(r: &Reader<'_>) -> Self {
-        Self {
-            issuers: r.sections("auth.issuers", Issuer::read),
-            max_token_bytes: r.size(
-                "auth.max_token_bytes",
-                Size::kib(16),
-                Size::kib(1)..=Size::kib(64),
-            ),
-        }
-    }
-}
-
-impl Issuer {
-    fn read(r: &Reader<'_>, section: &str) -> Self {
-        let key = |name: &str| format!("{section}.{name}");
-        Self {
-            issuer: r.required_text(&key("issuer"), "write the `iss` of its tokens"),
-            audiences: r.required_list(
-                &key("audiences"),
-                "text",
-                "list the `aud` values that mean this service",
-            ),
-            algorithms: r.required_list(
-                &key("algorithms"),
-                "a JWA name",
-                "list what its keys sign with, as in [\"RS256\"]",
-            ),
-            keys: r.sections(&key("keys"), KeySource::read).into_iter().flatten().collect(),
-            roles_claim: r.dotted(&key("roles_claim"), "roles"),
-            role_mapping: r.map(&key("role_mapping")),
-            leeway: r.span(&key("leeway"), Span::secs(30), Span::secs(0)..=Span::secs(300)),
-            token_types: r.list(&key("token_types"), &["at+jwt", "JWT", ""], "text"),
-        }
-    }
-}
-
-impl KeySource {
-    fn read(r: &Reader<'_>, section: &str) -> Option<Self> {
-        let key = |name: &str| format!("{section}.{name}");
-        let files = [
-            (KeyKind::Pem, r.path(&key("pem_file"))),
-            (KeyKind::Jwks, r.path(&key("jwks_file"))),
-            (KeyKind::Secret, r.path(&key("secret_file"))),
-        ];
-        let kid = r.text(&key("kid"), None);
-        let algorithm = r.text(&key("algorithm"), None);
-        let mut named = files.into_iter().filter_map(|(kind, path)| Some((kind, path?)));
-        let (Some((kind, path)), None) = (named.next(), named.next()) else {
+fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
+    let key = |name: &str| format!("{section}.{name}");
+    let files = [r.path(&key("pem_file")), r.path(&key("jwks_file")), r.path(&key("secret_file"))];
+    let kid = r.text(&key("kid"), None);
+    let algorithm = r.text(&key("algorithm"), None);
+    match files {
+        [Some(path), None, None] => Some(KeySource::PemFile { path, kid, algorithm }),
+        [None, Some(path), None] => Some(KeySource::JwksFile { path, algorithm }),
+        [None, None, Some(path)] => match algorithm {
+            Some(algorithm) => Some(KeySource::SecretFile { path, kid, algorithm }),
+            None => {
+                r.missing(&key("algorithm"), "name the algorithm that the secret is for");
+                None
+            }
+        },
+        _ => {
             r.problem(section, "name exactly one of pem_file, jwks_file and secret_file");
-            return None;
-        };
-        Some(Self { kind, path, kid, algorithm })
+            None
+        }
     }
 }
 

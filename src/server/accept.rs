@@ -1,34 +1,24 @@
 //! Takes connections, within the limit, until told to stop; then lets them finish.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-    time::sleep,
-};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
 
 use super::{CallService, Shutdown, connection::Connections};
-use crate::config::Limits;
+use crate::{config::Limits, tls::ServerTls};
 
 /// How long to wait after a failed accept: most often the process is out of file descriptors, and
 /// asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is done with a connection before HTTP/2 begins: TLS, or nothing.
-pub trait Handshake: Clone + Send + Sync + 'static {
-    /// The connection afterwards.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// Shakes hands. The caller sees to the time it may take.
-    fn handshake(&self, stream: TcpStream) -> impl Future<Output = io::Result<Self::Io>> + Send;
+/// Whether connections are encrypted.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// They are not: for loopback only, which the configuration sees to.
+    PlainText,
+    /// They are, with the certificate that is in force when one begins.
+    Tls(Arc<ServerTls>),
 }
-
-/// No TLS: for loopback only, which the configuration sees to.
-#[derive(Clone, Copy, Debug)]
-pub struct PlainText;
 
 /// Serves until `shutdown` says to stop, and returns when the last call is over, the drain
 /// timeout has passed or the shutdown turns into an end.
@@ -36,12 +26,12 @@ pub struct PlainText;
 /// A connection beyond the limit is closed at once. Nothing that a client does ends it.
 pub async fn serve(
     listeners: Vec<TcpListener>,
-    handshake: impl Handshake,
+    security: Security,
     service: impl CallService + Sync,
     limits: &Limits,
     shutdown: Shutdown,
 ) {
-    let connections = Arc::new(Connections::new(handshake, service, limits, shutdown.clone()));
+    let connections = Arc::new(Connections::new(security, service, limits, shutdown.clone()));
     let room = Arc::new(Semaphore::new(limits.max_connections));
     let drain_timeout = limits.drain_timeout;
     let mut loops = JoinSet::new();
@@ -56,9 +46,9 @@ pub async fn serve(
 }
 
 /// Accepts until the drain begins, and gives back the connections that are open then.
-async fn accept<H: Handshake, S: CallService + Sync>(
+async fn accept<S: CallService + Sync>(
     listener: TcpListener,
-    connections: Arc<Connections<H, S>>,
+    connections: Arc<Connections<S>>,
     room: Arc<Semaphore>,
     shutdown: &Shutdown,
 ) -> JoinSet<()> {
@@ -104,21 +94,5 @@ async fn drain(open: &mut JoinSet<()>, timeout: Duration, shutdown: &Shutdown) {
     if let Some(reason) = cut {
         tracing::warn!(connections = open.len(), "cutting connections: {reason}");
         open.shutdown().await;
-    }
-}
-
-impl Handshake for PlainText {
-    type Io = TcpStream;
-
-    async fn handshake(&self, stream: TcpStream) -> io::Result<TcpStream> {
-        Ok(stream)
-    }
-}
-
-impl Handshake for tokio_rustls::TlsAcceptor {
-    type Io = tokio_rustls::server::TlsStream<TcpStream>;
-
-    async fn handshake(&self, stream: TcpStream) -> io::Result<Self::Io> {
-        self.accept(stream).await
     }
 }

@@ -9,8 +9,12 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::{CallService, Handshake, Shutdown, concurrency::held};
-use crate::{config::Limits, telemetry::Peer};
+use super::{CallService, Security, Shutdown, concurrency::held};
+use crate::{
+    config::Limits,
+    telemetry::Peer,
+    tls::{HandshakeError, Transport},
+};
 
 /// What a client may send on one stream before we have read it: a whole request of ordinary size
 /// goes out without waiting for a window update.
@@ -22,8 +26,8 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 
 /// How every connection is served.
 #[derive(Debug)]
-pub(super) struct Connections<H, S> {
-    handshake: H,
+pub(super) struct Connections<S> {
+    security: Security,
     service: S,
     http2: http2::Builder<TokioExecutor>,
     handshake_timeout: Duration,
@@ -34,8 +38,8 @@ pub(super) struct Connections<H, S> {
 /// A call that is running on a connection.
 struct Running(watch::Sender<usize>);
 
-impl<H: Handshake, S: CallService> Connections<H, S> {
-    pub fn new(handshake: H, service: S, limits: &Limits, shutdown: Shutdown) -> Self {
+impl<S: CallService> Connections<S> {
+    pub fn new(security: Security, service: S, limits: &Limits, shutdown: Shutdown) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -46,7 +50,7 @@ impl<H: Handshake, S: CallService> Connections<H, S> {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         let Limits { handshake_timeout, idle_timeout, .. } = *limits;
-        Self { handshake, service, http2, handshake_timeout, idle_timeout, shutdown }
+        Self { security, service, http2, handshake_timeout, idle_timeout, shutdown }
     }
 
     /// Serves one connection to its end. What goes wrong is the client's affair, or the network's:
@@ -56,19 +60,25 @@ impl<H: Handshake, S: CallService> Connections<H, S> {
             tracing::debug!(%peer, %error, "the connection was gone at once");
             return;
         }
-        let handshake = timeout(self.handshake_timeout, self.handshake.handshake(stream));
+        let handshake = self.handshake(stream);
         let shaken = tokio::select! {
             shaken = handshake => shaken,
             () = self.shutdown.draining() => return,
         };
         match shaken {
-            Ok(Ok(io)) => self.serve(io, peer).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
+            Ok(io) => self.serve(io, peer).await,
+            Err(error) => tracing::debug!(%peer, %error, "no connection came about"),
         }
     }
 
-    async fn serve(&self, io: H::Io, peer: SocketAddr) {
+    async fn handshake(&self, stream: TcpStream) -> Result<Transport<TcpStream>, HandshakeError> {
+        match &self.security {
+            Security::PlainText => Ok(Transport::Plain(stream)),
+            Security::Tls(tls) => tls.handshake(stream, self.handshake_timeout).await,
+        }
+    }
+
+    async fn serve(&self, io: Transport<TcpStream>, peer: SocketAddr) {
         let (sender, mut running) = watch::channel(0);
         let service = self.service.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {

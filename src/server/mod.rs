@@ -5,7 +5,7 @@
 //! happens; [`GrpcOnly`]; [`CatchPanic`]; [`Deadline`]; [`Concurrency`]; then what
 //! [`layered`] is given, authentication first.
 
-pub mod accept;
+mod accept;
 mod background;
 mod concurrency;
 mod connection;
@@ -28,7 +28,7 @@ use tower::Service;
 use crate::{config::Limits, telemetry::Telemetry};
 
 pub use self::{
-    accept::{Handshake, PlainText, serve},
+    accept::{Security, serve},
     background::{ANSWER_SWEEP_INTERVAL, every},
     concurrency::Concurrency,
     deadline::Deadline,
