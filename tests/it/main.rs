@@ -3,6 +3,8 @@
 mod harness;
 
 mod access;
+mod filters;
+mod layers;
 mod lists;
 mod partners;
 mod resolve;
