@@ -5,6 +5,7 @@ mod harness;
 mod access;
 mod durability;
 mod hostile;
+mod layers;
 mod lists;
 mod partners;
 mod resolve;
