@@ -1,6 +1,6 @@
 //! What a change would do to a partner, field by field.
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 
 use super::{
     console::{Console, Paint},
@@ -144,7 +144,7 @@ fn elements(message: &DynamicMessage, field: &FieldDescriptor) -> Vec<String> {
     match message.get_field(field).as_ref() {
         Value::List(values) => values.iter().map(|value| value_text(field, value)).collect(),
         Value::Map(entries) => {
-            let pair = |(key, value): (&prost_reflect::MapKey, &Value)| {
+            let pair = |(key, value): (&MapKey, &Value)| {
                 format!("{}={}", key.as_str().unwrap_or_default(), value_text(field, value))
             };
             let mut pairs: Vec<_> = entries.iter().map(pair).collect();
@@ -161,13 +161,14 @@ fn field_text(message: &DynamicMessage, field: &FieldDescriptor) -> Option<Strin
         let elements = elements(message, field);
         return (!elements.is_empty()).then(|| elements.join(" "));
     }
-    let shown = message.has_field(field) || field.kind() == prost_reflect::Kind::Bool;
+    let always = field.kind() == Kind::Bool && !field.supports_presence();
+    let shown = message.has_field(field) || always;
     shown.then(|| value_text(field, &message.get_field(field)))
 }
 
 fn value_text(field: &FieldDescriptor, value: &Value) -> String {
     match (value, field.kind()) {
-        (Value::EnumNumber(number), prost_reflect::Kind::Enum(kind)) => {
+        (Value::EnumNumber(number), Kind::Enum(kind)) => {
             let prefix = kind.default_value().name().trim_end_matches("UNSPECIFIED").to_owned();
             kind.get_value(*number)
                 .map_or_else(|| number.to_string(), |value| enum_text(value.name(), &prefix))

@@ -151,11 +151,6 @@ fn contexts_file(config_home: Option<&Path>) -> PathBuf {
     folder.map_or_else(home, Path::to_path_buf).join("partnerctl/config.toml")
 }
 
-/// The page `docs/partnerctl.md`.
-pub fn reference_page() -> String {
-    reference::markdown(&CommandLine::command())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +158,26 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn the_reference_is_the_help_of_this_program() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/partnerctl.md");
+        let page = reference::markdown(&CommandLine::command());
+        if option_env!("UPDATE_REFERENCE").is_some() {
+            std::fs::write(&file, &page).unwrap();
+        }
+        let stored = std::fs::read_to_string(&file).unwrap();
+        assert!(
+            stored == page,
+            "docs/partnerctl.md is stale; write it anew: UPDATE_REFERENCE=1 cargo test --lib reference"
+        );
+    }
+
+    #[test]
+    fn no_line_of_the_help_is_over_80_columns() {
+        let page = reference::markdown(&CommandLine::command());
+        let long: Vec<_> = page.lines().filter(|line| line.chars().count() > HELP_WIDTH).collect();
+        assert!(long.is_empty(), "{long:#?}");
     }
 }

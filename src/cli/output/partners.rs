@@ -264,9 +264,7 @@ mod tests {
         let mut out = Vec::new();
         let console = Console { width: Some(100), ..Console::default() };
         let mut printer = PartnerPrinter::new(&mut out, format, console, shape);
-        for partner in partners {
-            printer.page(std::slice::from_ref(partner)).unwrap();
-        }
+        partners.chunks(2).for_each(|page| printer.page(page).unwrap());
         printer.finish().unwrap();
         String::from_utf8(out).unwrap()
     }

@@ -96,10 +96,12 @@ fn cell(Text { text, paint }: Text) -> Cell {
 }
 
 /// Gives the flexible columns the room that the others leave, and hides those that get too little.
+/// Where there is not even enough for the others, the first column is cut.
 fn arrange(table: &mut Table, columns: &[Column], widths: &[u16], room: Option<u16>) {
     let fixed = columns.iter().zip(widths).filter(|(column, _)| !column.flexible);
-    let mut left = room.unwrap_or(u16::MAX);
-    left = left.saturating_sub(fixed.map(|(_, width)| width + GAP).sum());
+    let needed: u16 = fixed.map(|(_, width)| width + GAP).sum();
+    let mut left = room.unwrap_or(u16::MAX).saturating_sub(needed);
+    let mut missing = needed.saturating_sub(room.unwrap_or(u16::MAX));
     if room.is_some() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(room.unwrap_or(u16::MAX));
@@ -117,6 +119,10 @@ fn arrange(table: &mut Table, columns: &[Column], widths: &[u16], room: Option<u
                 continue;
             }
             left -= given + GAP;
+        } else {
+            let cut = missing.min(given.saturating_sub(LEAST_WIDTH));
+            given -= cut;
+            missing = 0;
         }
         settings.set_constraint(ColumnConstraint::Absolute(Width::Fixed(given + GAP)));
     }
@@ -147,13 +153,13 @@ mod tests {
         insta::assert_snapshot!(rendered(Some(44)), @r"
         DOMAIN          TLS       DESCRIPTION
         a.example       required  short
-        long.b.example  required  a rather long …
+        long.b.example  required  a rather long…
         ");
-        assert!(rendered(Some(44)).lines().all(|line| line.chars().count() <= 44));
-        insta::assert_snapshot!(rendered(Some(30)), @r"
-        DOMAIN          TLS
-        a.example       required
-        long.b.example  required
-        ");
+        for width in 30..60 {
+            let text = rendered(Some(width));
+            let fits = |line: &str| line.chars().count() <= usize::from(width);
+            assert!(text.lines().all(fits), "{width}:\n{text}");
+        }
+        insta::assert_snapshot!(rendered(Some(24)), @"");
     }
 }
