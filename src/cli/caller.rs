@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Shows who you are to the service, your roles and what they allow.
+/// Show who you are to the service, your roles and what they allow.
 #[derive(Args, Clone, Debug)]
 pub struct WhoamiArgs {
     /// The form of the output
@@ -50,7 +50,7 @@ fn pairs(caller: &DescribeCallerResponse) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Tells whether you may do something, and why or why not.
+/// Tell whether you may do something, and why or why not.
 ///
 /// Exits with 8 when the answer is no.
 #[derive(Args, Clone, Debug)]
@@ -109,7 +109,7 @@ fn told(verdict: &Verdict) -> String {
     text
 }
 
-/// Shows the version, the revision and the size of the service.
+/// Show the version, the revision and the size of the service.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
     /// The form of the output

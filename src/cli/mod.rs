@@ -41,7 +41,7 @@ use session::Session;
 
 const HELP_WIDTH: usize = 80;
 
-/// Administers the XMPP domains that we may federate with.
+/// Administer the XMPP domains that we may federate with.
 #[derive(Parser, Clone, Debug)]
 #[command(
     name = "partnerctl",
@@ -53,13 +53,13 @@ const HELP_WIDTH: usize = 80;
     arg_required_else_help = true
 )]
 pub struct CommandLine {
-    #[command(flatten)]
-    connection: ConnectionFlags,
-
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     #[arg(hide_short_help = true)]
     color: ColourChoice,
+
+    #[command(flatten)]
+    connection: ConnectionFlags,
 
     #[arg(long, hide = true, env = "NO_COLOR", hide_env = true)]
     no_color: Option<String>,

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use super::failure::Outcome;
 
-/// Prints the completion script of a shell.
+/// Print the completion script of a shell.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Example:
@@ -31,7 +31,7 @@ impl CompletionArgs {
     }
 }
 
-/// Writes a man page for every command.
+/// Write a man page for every command.
 #[derive(Args, Clone, Debug)]
 pub struct ManArgs {
     /// The folder to write to; it is made when missing
@@ -55,9 +55,9 @@ pub fn markdown(command: &Command) -> String {
     let mut command = command.clone().term_width(80);
     command.build();
     let mut page = String::from(
-        "# partnerctl\n\nThe help of every command, made from the program itself: `partnerctl \
-         COMMAND --help` prints the same.\nEvery partner command has a long form too: \
-         `partnerctl get` is `partnerctl partner get`.\n",
+        "# partnerctl\n\nThe help of every command, as `partnerctl COMMAND --help` prints it. The \
+         flags of\nthe connection belong to every command and are shown once, at the top. Each\n\
+         partner command has a long form too: `partnerctl get` is `partnerctl partner get`.\n",
     );
     section(&mut page, &mut command, "partnerctl");
     page
@@ -66,7 +66,12 @@ pub fn markdown(command: &Command) -> String {
 /// The section of a command, and those of the commands below it. The long forms of the partner
 /// commands would only repeat the short ones.
 fn section(page: &mut String, command: &mut Command, path: &str) {
-    let help = command.render_long_help().to_string();
+    let is_root = path == command.get_name();
+    let mut shown = command.clone().mut_args(|argument| {
+        let repeated = argument.is_global_set() && !is_root;
+        argument.hide(repeated)
+    });
+    let help = shown.render_long_help().to_string();
     let lines: Vec<_> = help.lines().map(str::trim_end).collect();
     *page += &format!("\n## {path}\n\n```text\n{}\n```\n", lines.join("\n").trim_end());
     for below in command.get_subcommands_mut() {

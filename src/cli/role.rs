@@ -41,7 +41,7 @@ impl RoleCommand {
     }
 }
 
-/// Lists the roles, or those that may do something.
+/// List the roles, or those that may do something.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -116,7 +116,7 @@ fn id(name: &str) -> &str {
     name.trim_start_matches("roles/")
 }
 
-/// Shows one role and everything it allows.
+/// Show one role and everything it allows.
 #[derive(Args, Clone, Debug)]
 pub struct GetRoleArgs {
     /// The role, for example operator
@@ -148,7 +148,7 @@ impl GetRoleArgs {
     }
 }
 
-/// Lists every permission and what it allows.
+/// List every permission and what it allows.
 #[derive(Args, Clone, Debug)]
 pub struct PermissionsArgs {
     /// The form of the output

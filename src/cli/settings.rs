@@ -45,7 +45,7 @@ impl SettingsCommand {
     }
 }
 
-/// Shows the settings.
+/// Show the settings.
 #[derive(Args, Clone, Debug)]
 pub struct GetSettingsArgs {
     /// The form of the output
@@ -62,7 +62,7 @@ impl GetSettingsArgs {
     }
 }
 
-/// Changes the settings that are named, and no others; `default` puts one back.
+/// Change the settings that are named, and no others; `default` puts one back.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -122,12 +122,12 @@ pub struct SetSettingsArgs {
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 
-    #[command(flatten)]
-    change: ChangeFlags,
-
     /// The form of the output
     #[arg(long, short, value_enum, default_value_t)]
     output: ObjectFormat,
+
+    #[command(flatten)]
+    change: ChangeFlags,
 }
 
 /// A value, or the wish for the default.

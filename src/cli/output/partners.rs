@@ -271,7 +271,11 @@ mod tests {
 
     #[test]
     fn tables_fit_and_wide_shows_all() {
-        insta::assert_snapshot!(printed(Format::Table, Shape::Many, &partners()), @"");
+        insta::assert_snapshot!(printed(Format::Table, Shape::Many, &partners()), @r#"
+        DOMAIN        TYPE               TLS       SASL      DIALBACK  STATE      DESCRIPTION
+        contoso.com   public-unverified  required  required  on        allowed    The "first", by far
+        fabrikam.com  public-unverified  required  required  on        suspended
+        "#);
         let wide = printed(Format::Wide, Shape::Many, &partners());
         assert!(wide.contains("WARNINGS") && wide.contains("tier=gold"), "{wide}");
     }
@@ -304,7 +308,11 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_needs_it_and_has_its_header_even_when_empty() {
-        insta::assert_snapshot!(printed(Format::Csv, Shape::Many, &partners()), @"");
+        insta::assert_snapshot!(printed(Format::Csv, Shape::Many, &partners()), @r#"
+        domain,description,additional_domains,partner_type,proxy_fqdn,connection_limit,keep_alive_enabled,tls_negotiation,sasl_negotiation,dialback_enabled,suspended,expire_time,review_time,owner,labels
+        contoso.com,"The ""first"", by far",eu.contoso.com;na.contoso.com,public-unverified,,,true,required,required,true,false,,,,tier=gold
+        fabrikam.com,,,public-unverified,,,true,required,required,true,true,,,,
+        "#);
         let empty = printed(Format::Csv, Shape::Many, &[]);
         assert_eq!(empty.lines().count(), 1);
     }

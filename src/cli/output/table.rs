@@ -160,6 +160,10 @@ mod tests {
             let fits = |line: &str| line.chars().count() <= usize::from(width);
             assert!(text.lines().all(fits), "{width}:\n{text}");
         }
-        insta::assert_snapshot!(rendered(Some(24)), @"");
+        insta::assert_snapshot!(rendered(Some(24)), @r"
+        DOMAIN        TLS
+        a.example     required
+        long.b.exam…  required
+        ");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     proto::v1::ListAllowedPartnersRequest,
 };
 
-/// Shows partners: all, by name, by pattern, or by filter.
+/// Show partners: all, by name, by pattern, or by filter.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

@@ -16,7 +16,7 @@ use crate::{
     proto::v1::{AllowedPartner, CreateAllowedPartnerRequest},
 };
 
-/// Creates a partner; what is not given gets its default.
+/// Create a partner; what is not given gets its default.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -31,19 +31,19 @@ pub struct NewArgs {
     #[arg(value_name = "DOMAIN")]
     domain: String,
 
-    #[command(flatten)]
-    properties: PropertyFlags,
-
-    /// Print the partner as it would be, without a service; store nothing [default form: json]
+    /// Print the partner as it would be, without a service; store nothing
     #[arg(long)]
     in_memory: bool,
 
-    #[command(flatten)]
-    change: ChangeFlags,
-
-    /// The form of the output [default: table]
+    /// The form of the output [default: table, json with --in-memory]
     #[arg(long, short, value_enum)]
     output: Option<Format>,
+
+    #[command(flatten)]
+    properties: PropertyFlags,
+
+    #[command(flatten)]
+    change: ChangeFlags,
 }
 
 impl NewArgs {

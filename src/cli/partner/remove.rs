@@ -12,7 +12,7 @@ use crate::{
     proto::v1::DeleteAllowedPartnerRequest,
 };
 
-/// Deletes partners: federation with them ends at once.
+/// Delete partners: federation with them ends at once.
 ///
 /// They can be brought back with `partnerctl undelete` while the history is kept.
 ///
@@ -38,12 +38,12 @@ pub struct RemoveArgs {
     #[arg(long)]
     allow_missing: bool,
 
-    #[command(flatten)]
-    change: ChangeFlags,
-
     /// Print the deleted partners in this form
     #[arg(long, short, value_enum)]
     output: Option<Format>,
+
+    #[command(flatten)]
+    change: ChangeFlags,
 }
 
 impl RemoveArgs {

@@ -13,7 +13,7 @@ use crate::{
     proto::v1::{ResolveDomainRequest, ResolveDomainResponse},
 };
 
-/// Tells whether we federate with a domain, now, and why or why not.
+/// Tell whether we federate with a domain, now, and why or why not.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

@@ -21,7 +21,7 @@ use crate::{
     proto::v1::{AllowedPartner, UpdateAllowedPartnerRequest},
 };
 
-/// Changes the properties that are named, and no others.
+/// Change the properties that are named, and no others.
 ///
 /// Partners come from the names, from --filter, or from standard input: JSON objects or names, as
 /// `get -o ndjson` and `get -o name` print them. With property flags only their names are looked
@@ -48,9 +48,6 @@ pub struct SetArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "filter"])]
     instance: Option<PathBuf>,
 
-    #[command(flatten)]
-    properties: PropertyFlags,
-
     /// Change the partner only if this is its etag
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
@@ -59,12 +56,15 @@ pub struct SetArgs {
     #[arg(long)]
     allow_missing: bool,
 
-    #[command(flatten)]
-    change: ChangeFlags,
-
     /// Print the partners in this form afterwards
     #[arg(long, short, value_enum)]
     output: Option<Format>,
+
+    #[command(flatten)]
+    properties: PropertyFlags,
+
+    #[command(flatten)]
+    change: ChangeFlags,
 }
 
 impl SetArgs {

@@ -18,7 +18,7 @@ use crate::{
     proto::v1::UndeleteAllowedPartnerRequest,
 };
 
-/// Brings deleted partners back as they were.
+/// Bring deleted partners back as they were.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -33,12 +33,12 @@ pub struct UndeleteArgs {
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 
-    #[command(flatten)]
-    change: ChangeFlags,
-
     /// Print the partners in this form afterwards
     #[arg(long, short, value_enum)]
     output: Option<Format>,
+
+    #[command(flatten)]
+    change: ChangeFlags,
 }
 
 impl UndeleteArgs {
