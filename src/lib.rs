@@ -8,8 +8,9 @@
 //! - [`registry`]: the use cases. Takes permits, holds the snapshot, commits.
 //! - [`proto`]: the types generated from `proto/`.
 //! - [`grpc`]: the rim. The only server module that knows protobuf.
-//! - [`cli`]: the commands of `partnerctl`.
-//! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`server`]: what puts a server together.
+//! - [`cli`]: the commands of `partnerctl`; [`commands`]: those of `partnerd`.
+//! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`files`], [`server`]: what puts a
+//!   server together.
 
 pub mod domain;
 
@@ -23,10 +24,12 @@ pub mod proto;
 pub mod grpc;
 
 pub mod cli;
+pub mod commands;
 
 pub mod certs;
 pub mod config;
 pub mod dev;
+pub mod files;
 pub mod server;
 pub mod telemetry;
 pub mod tls;

@@ -1,8 +1,10 @@
-//! The authenticated subject of a request.
+//! The authenticated subject of a request, and the call he makes.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+
+use crate::domain::audit::Actor;
 
 /// Who a verified token says the caller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,4 +22,27 @@ pub struct Caller {
     pub token_id: Option<Arc<str>>,
     /// The id of the key that signed the token, unique among the issuer's keys.
     pub key_id: Arc<str>,
+}
+
+/// A call that an authenticated caller makes.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who calls.
+    pub caller: Arc<Caller>,
+    /// The id of the request, which the log and the audit repeat.
+    pub request_id: Arc<str>,
+    /// The reason the caller gave for a change, empty if none.
+    pub reason: Arc<str>,
+}
+
+impl Call {
+    /// The caller as the audit names him.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            subject: Arc::clone(&self.caller.subject),
+            issuer: Arc::clone(&self.caller.issuer),
+            request_id: Arc::clone(&self.request_id),
+            reason: Arc::clone(&self.reason),
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Who a caller is and whether he may. The only module that makes permits.
 
 pub mod caller;
+pub mod issuer;
 pub mod keys;
 pub mod layer;
 pub mod policy;
 pub mod token;
 
-pub use caller::Caller;
+pub use caller::{Call, Caller};
+pub use policy::{Denial, Permit, Policy};

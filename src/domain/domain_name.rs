@@ -82,6 +82,23 @@ impl DomainName {
         Ok(name)
     }
 
+    /// A name that was parsed before it was stored, and is not parsed again: full IDNA processing
+    /// of the names of a million partners would take longer than reading them. `None` if the text
+    /// cannot be the stored form of a name: lower-case letters, digits and inner hyphens in two or
+    /// more labels of 1 to 63, at most 253 octets together.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        let is_label = |label: &[u8]| {
+            matches!(label.len(), 1..=63)
+                && !label.starts_with(b"-")
+                && !label.ends_with(b"-")
+                && label.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        };
+        let is_name = text.len() <= MAX_OCTETS
+            && text.contains('.')
+            && text.as_bytes().split(|byte| *byte == b'.').all(is_label);
+        is_name.then(|| Self(Arc::from(text)))
+    }
+
     /// The name in A-labels.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -261,6 +278,33 @@ mod tests {
             (&"a".repeat(5000), TooLong),
         ] {
             assert_eq!(parsed(written), Err(reason), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_stored_name_is_taken_as_it_is_and_anything_else_is_not() {
+        for name in ["contoso.com", "xn--bcher-kva.example", "a-b.c1.example", "1.a"] {
+            let stored = DomainName::from_stored(name).unwrap();
+            assert_eq!(Ok(stored), DomainName::parse(name), "{name}");
+        }
+        let long_label = format!("{}.com", "a".repeat(64));
+        let long_name = format!("{}com", "abcdefgh.".repeat(29));
+        for text in [
+            "",
+            ".",
+            "com",
+            "a..b",
+            "a.b.",
+            "Contoso.com",
+            "b\u{fc}cher.example",
+            "-a.com",
+            "a-.com",
+            "a_b.com",
+            "*.com",
+            &long_label,
+            &long_name,
+        ] {
+            assert_eq!(DomainName::from_stored(text), None, "{text}");
         }
     }
 

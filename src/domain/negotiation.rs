@@ -15,6 +15,17 @@ pub enum Negotiation {
     NotSupported,
 }
 
+impl Negotiation {
+    /// The value as the API writes it, without its prefix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "REQUIRED",
+            Self::Optional => "OPTIONAL",
+            Self::NotSupported => "NOT_SUPPORTED",
+        }
+    }
+}
+
 /// A way in which two servers prove to each other who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NegotiationMethod {

@@ -38,6 +38,17 @@ pub enum PartnerType {
     Federated,
 }
 
+impl PartnerType {
+    /// The type as the API writes it, without its prefix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PublicUnverified => "PUBLIC_UNVERIFIED",
+            Self::PublicVerified => "PUBLIC_VERIFIED",
+            Self::Federated => "FEDERATED",
+        }
+    }
+}
+
 /// What an administrator decides about a partner. What is stored here is what is enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {

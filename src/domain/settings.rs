@@ -29,6 +29,18 @@ pub enum FederationMode {
     AllowAllExceptSuspended,
 }
 
+impl FederationMode {
+    /// The mode as the API writes it, without its prefix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unspecified => "UNSPECIFIED",
+            Self::AllowListed => "ALLOW_LISTED",
+            Self::DenyAll => "DENY_ALL",
+            Self::AllowAllExceptSuspended => "ALLOW_ALL_EXCEPT_SUSPENDED",
+        }
+    }
+}
+
 /// What a server does once it has been cut off for longer than the lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StalenessPolicy {
@@ -37,6 +49,16 @@ pub enum StalenessPolicy {
     Keep,
     /// Refuse everybody.
     DenyAll,
+}
+
+impl StalenessPolicy {
+    /// The policy as the API writes it, without its prefix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "KEEP",
+            Self::DenyAll => "DENY_ALL",
+        }
+    }
 }
 
 /// The secret from which dialback keys are made (XEP-0185). Never shown by `Debug`.

@@ -1,1 +1,73 @@
-//! The rim: the only server module that knows protobuf.
+//! The rim: the only server module that knows protobuf. Each RPC is parse, permit, call, convert.
+
+pub mod call;
+pub mod convert;
+pub mod maintenance;
+pub mod methods;
+pub mod parse;
+pub mod partners;
+pub mod read_mask;
+pub mod roles;
+pub mod settings;
+pub mod status;
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+
+use crate::{
+    proto::v1::{
+        allowed_partner_service_server::AllowedPartnerServiceServer,
+        federation_settings_service_server::FederationSettingsServiceServer,
+        maintenance_service_server::MaintenanceServiceServer,
+        role_service_server::RoleServiceServer,
+    },
+    registry::Registry,
+};
+
+/// What the rim allows a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most bytes of a request message.
+    pub max_message_bytes: usize,
+    /// The most items of a batch.
+    pub max_batch_items: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_message_bytes: 4 << 20, max_batch_items: 1_000 }
+    }
+}
+
+/// Every service of the API on `registry`.
+pub fn routes(registry: &Arc<Registry>, limits: Limits) -> Routes {
+    let most = limits.max_message_bytes;
+    let registry = || Arc::clone(registry);
+    let mut routes = Routes::builder();
+    routes
+        .add_service(
+            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits))
+                .max_decoding_message_size(most),
+        )
+        .add_service(
+            FederationSettingsServiceServer::new(settings::Settings::new(registry()))
+                .max_decoding_message_size(most),
+        )
+        .add_service(
+            RoleServiceServer::new(roles::Roles::new(registry())).max_decoding_message_size(most),
+        )
+        .add_service(
+            MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
+                .max_decoding_message_size(most),
+        );
+    routes.routes()
+}
+
+/// The full names of the services, as the health service knows them.
+pub const SERVICE_NAMES: [&str; 4] = [
+    crate::proto::v1::allowed_partner_service_server::SERVICE_NAME,
+    crate::proto::v1::federation_settings_service_server::SERVICE_NAME,
+    crate::proto::v1::role_service_server::SERVICE_NAME,
+    crate::proto::v1::maintenance_service_server::SERVICE_NAME,
+];

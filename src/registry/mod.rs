@@ -1,1 +1,179 @@
-//! The use cases.
+//! The use cases: take permits, read the snapshot, commit through the one writer.
+//!
+//! Reads come from an immutable [`Snapshot`] and never wait. Writes go to the writer (see
+//! [`writer`]), one thread that decides them one after the other, so a rule that spans partners
+//! holds without locks.
+
+pub mod audit;
+pub mod draft;
+pub mod error;
+pub mod pages;
+pub mod partners;
+pub mod settings;
+pub mod snapshot;
+pub mod writer;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+pub use error::{Error, Kind};
+pub use snapshot::Snapshot;
+pub use writer::{Committed, Request};
+
+use crate::{
+    auth::{Permit, Policy, policy::ReadStatus},
+    domain::{DomainName, Revision, role},
+    store::{Store, StoreError},
+};
+use pages::Pages;
+use writer::Writer;
+
+/// What a registry allows itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Domains that the server itself serves; they cannot be partners.
+    pub local_domains: BTreeSet<DomainName>,
+    /// The most writes that wait for the disk, at least 1; further ones are refused with a retry
+    /// hint.
+    pub write_queue_length: usize,
+    /// The most snapshots that are kept for listings under way.
+    pub retained_listings: usize,
+    /// How long a snapshot is kept for a listing under way.
+    pub listing_ttl: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            local_domains: BTreeSet::new(),
+            write_queue_length: 4_096,
+            retained_listings: 256,
+            listing_ttl: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The partners and settings at their last revision, and the only way to change them.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<dyn Store>,
+    current: Arc<Current>,
+    writer: Writer,
+    pages: Pages,
+    policy: ArcSwap<Policy>,
+    oldest_revision: Revision,
+    start_time: Timestamp,
+}
+
+/// What readers see: the snapshot, and a bell that rings with its revision when it changes.
+#[derive(Debug)]
+struct Current {
+    snapshot: ArcSwap<Snapshot>,
+    bell: watch::Sender<Revision>,
+}
+
+impl Current {
+    fn publish(&self, snapshot: Snapshot) {
+        let revision = snapshot.revision();
+        self.snapshot.store(Arc::new(snapshot));
+        self.bell.send_replace(revision);
+    }
+}
+
+/// How the server is.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The last revision.
+    pub revision: Revision,
+    /// The oldest revision whose change is kept.
+    pub oldest_revision: Revision,
+    /// The partners in force.
+    pub partners: usize,
+    /// The partners that are deleted and can be undeleted.
+    pub deleted_partners: usize,
+    /// The domains of all partners in force.
+    pub domains: usize,
+    /// When the registry was opened.
+    pub start_time: Timestamp,
+    /// The kind of store.
+    pub store: &'static str,
+    /// The bytes it takes on disk.
+    pub store_size_bytes: u64,
+    /// Why it takes no writes, if it does not.
+    pub read_only_reason: Option<String>,
+}
+
+impl Registry {
+    /// Loads the state from `store` and starts the writer. Blocks while it loads.
+    ///
+    /// # Errors
+    /// What [`Store::load`] reports.
+    pub fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, StoreError> {
+        let state = store.load()?;
+        let oldest_revision = state.oldest_revision;
+        let audit_head = state.audit_head;
+        let snapshot = Snapshot::of(state);
+        let current = Arc::new(Current {
+            bell: watch::Sender::new(snapshot.revision()),
+            snapshot: ArcSwap::from_pointee(snapshot),
+        });
+        let pages = Pages::new(options.retained_listings, options.listing_ttl);
+        let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
+        let policy = Policy::new(role::built_in_roles().into_iter().map(Arc::new));
+        Ok(Self {
+            store,
+            current,
+            writer,
+            pages,
+            policy: ArcSwap::from_pointee(policy),
+            oldest_revision,
+            start_time: Timestamp::now(),
+        })
+    }
+
+    /// The roles in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// The state at the last revision.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.snapshot.load_full()
+    }
+
+    /// Waits until `revision` is visible to readers. The caller bounds the wait.
+    pub async fn wait_for(&self, revision: Revision) {
+        let mut bell = self.current.bell.subscribe();
+        // The sender lives in `self`, so the channel cannot close while this borrow lasts.
+        let _ = bell.wait_for(|visible| *visible >= revision).await;
+    }
+
+    /// How the server is. Asks the store for its size, so not for async threads.
+    pub fn status(&self, _permit: &Permit<ReadStatus>) -> Status {
+        let snapshot = self.snapshot();
+        Status {
+            revision: snapshot.revision(),
+            oldest_revision: self.oldest_revision,
+            partners: snapshot.partner_count(),
+            deleted_partners: snapshot.deleted_count(),
+            domains: snapshot.domain_count(),
+            start_time: self.start_time,
+            store: self.store.kind(),
+            store_size_bytes: self.store.size_on_disk(),
+            read_only_reason: self.writer.failure(),
+        }
+    }
+
+    /// Forgets answers to requests that can no longer be retried. To be called now and then.
+    pub async fn forget_old_answers(&self) -> Result<usize, Error> {
+        self.writer.forget_answers().await
+    }
+
+    /// Refuses further writes, waits for those under way to be on the disk, and ends the writer.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+}

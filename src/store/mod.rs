@@ -4,7 +4,7 @@
 //! without gaps. The state is what the commits add up to. A store holds both, changes them
 //! together, and knows nothing of rules or rights: what it is given has been checked.
 
-pub mod codec;
+mod codec;
 #[cfg(test)]
 mod conformance;
 pub mod sled;
@@ -25,7 +25,8 @@ use crate::domain::{
 pub enum Change {
     /// A partner. A deleted one is there with its `delete_time`.
     Partner {
-        /// As it was; `None` if it never was.
+        /// What was under its name: as it was, or a deleted partner with another uid; `None` if
+        /// there was nothing.
         before: Option<Arc<AllowedPartner>>,
         /// As it is.
         after: Arc<AllowedPartner>,

@@ -1,1 +1,0 @@
-//! Key sources: where the keys that verify tokens come from.

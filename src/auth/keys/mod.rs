@@ -1,0 +1,289 @@
+//! The keys that verify tokens: read from their sources, each tied to one algorithm.
+//!
+//! A key never learns its algorithm from a token. It is fixed when the key is loaded, and a token
+//! whose header says otherwise is refused (RFC 8725 section 3.1): an RSA key's text can therefore
+//! not be used as the secret of an HS256 token.
+//!
+//! PEM and JWKS keys go the same way: both become a `Jwk`, and one function makes a
+//! `VerificationKey` of it.
+
+mod source;
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::{digest, hmac, signature as lc};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, ThumbprintHash},
+};
+
+pub(super) use self::source::KeyFiles;
+use self::source::load_source;
+use super::issuer::KeySource;
+
+/// The least RSA modulus, in bits (RFC 7518 section 3.3).
+const MIN_RSA_BITS: usize = 2048;
+
+/// The keys of one issuer at one time. No two have the same id.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    keys: Vec<VerificationKey>,
+    fingerprint: digest::Digest,
+}
+
+/// A key and the one algorithm it is for.
+pub(super) struct VerificationKey {
+    id: Arc<str>,
+    algorithm: Algorithm,
+    material: Material,
+}
+
+/// Why no key of a set fits a token's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoKey {
+    /// No key has the id, or there is no id and not exactly one key has the algorithm.
+    Unknown,
+    /// The key with this id is for another algorithm.
+    OtherAlgorithm,
+}
+
+enum Material {
+    Public(lc::ParsedPublicKey),
+    Secret(Box<hmac::Key>),
+}
+
+impl KeySet {
+    /// Makes the keys out of `files`, which are those of `sources` in the same order.
+    ///
+    /// # Errors
+    /// The first key that is unusable: one line that names the file and the remedy.
+    pub(super) fn load(
+        sources: &[KeySource],
+        files: &KeyFiles,
+        accepted: &[Algorithm],
+    ) -> Result<Self, String> {
+        let mut keys = Vec::<VerificationKey>::new();
+        for (source, content) in sources.iter().zip(&files.0) {
+            let path = source.path();
+            let loaded = load_source(source, content, accepted)
+                .map_err(|problem| format!("key file {}: {problem}", path.display()))?;
+            for key in loaded {
+                if keys.iter().any(|other| other.id == key.id) {
+                    return Err(format!(
+                        "key file {}: the key id `{}` is there twice; give every key its own `kid`",
+                        path.display(),
+                        key.id
+                    ));
+                }
+                keys.push(key);
+            }
+        }
+        Ok(Self { keys, fingerprint: files.fingerprint() })
+    }
+
+    /// The key for a token with this `kid` and `alg`.
+    ///
+    /// # Errors
+    /// See [`NoKey`].
+    pub(super) fn select(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<&VerificationKey, NoKey> {
+        let Some(kid) = kid else {
+            let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
+            return match (fitting.next(), fitting.next()) {
+                (Some(key), None) => Ok(key),
+                _ => Err(NoKey::Unknown),
+            };
+        };
+        match self.keys.iter().find(|key| &*key.id == kid) {
+            None => Err(NoKey::Unknown),
+            Some(key) if key.algorithm != algorithm => Err(NoKey::OtherAlgorithm),
+            Some(key) => Ok(key),
+        }
+    }
+
+    /// Whether it was made from files with this fingerprint.
+    pub(super) fn is_from(&self, fingerprint: &digest::Digest) -> bool {
+        self.fingerprint.as_ref() == fingerprint.as_ref()
+    }
+
+    /// The ids of its keys.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.keys.iter().map(|key| &key.id)
+    }
+}
+
+impl VerificationKey {
+    /// The key's id, unique in its set.
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// Whether `signature` is this key's over `message`, by this key's algorithm.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.material {
+            Material::Public(key) => key.verify_sig(message, signature).is_ok(),
+            Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+        }
+    }
+
+    fn from_jwk(
+        jwk: &Jwk,
+        kid: Option<&str>,
+        stated: Option<Algorithm>,
+        accepted: &[Algorithm],
+    ) -> Result<Self, String> {
+        let algorithm = bind(fitting(&jwk.algorithm), stated, accepted)?;
+        let id = match kid {
+            Some(kid) => kid.to_owned(),
+            None => thumbprint(jwk)?,
+        };
+        let material = Material::Public(public_material(&jwk.algorithm, algorithm)?);
+        Ok(Self { id: id.into(), algorithm, material })
+    }
+
+    fn from_secret(
+        content: &[u8],
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        accepted: &[Algorithm],
+    ) -> Result<Self, String> {
+        let hs = AlgorithmFamily::Hmac.algorithms();
+        let algorithm = bind(hs, Some(algorithm), accepted)?;
+        let secret = content.strip_suffix(b"\n").unwrap_or(content);
+        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        let hash = match algorithm {
+            Algorithm::HS256 => hmac::HMAC_SHA256,
+            Algorithm::HS384 => hmac::HMAC_SHA384,
+            _ => hmac::HMAC_SHA512,
+        };
+        let least = hash.digest_algorithm().output_len;
+        if secret.len() < least {
+            return Err(format!(
+                "the secret has {} octets; {algorithm:?} needs at least {least} (RFC 7518 section 3.2)",
+                secret.len()
+            ));
+        }
+        let material = Material::Secret(Box::new(hmac::Key::new(hash, secret)));
+        Ok(Self { id: kid.unwrap_or("secret").into(), algorithm, material })
+    }
+}
+
+impl fmt::Debug for VerificationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerificationKey")
+            .field("id", &self.id)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The algorithms a key of this kind could be for; none if the kind is not supported.
+fn fitting(parameters: &AlgorithmParameters) -> &'static [Algorithm] {
+    match parameters {
+        AlgorithmParameters::RSA(_) => &[
+            Algorithm::RS256,
+            Algorithm::RS384,
+            Algorithm::RS512,
+            Algorithm::PS256,
+            Algorithm::PS384,
+            Algorithm::PS512,
+        ],
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            &[Algorithm::ES256]
+        }
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => {
+            &[Algorithm::ES384]
+        }
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            &[Algorithm::EdDSA]
+        }
+        _ => &[],
+    }
+}
+
+/// Ties a key to one algorithm: the one stated for it, or the only accepted one that fits.
+fn bind(
+    fits: &[Algorithm],
+    stated: Option<Algorithm>,
+    accepted: &[Algorithm],
+) -> Result<Algorithm, String> {
+    let mut candidates = fits.iter().filter(|algorithm| accepted.contains(algorithm));
+    match (stated, candidates.next(), candidates.next()) {
+        (Some(stated), ..) if !fits.contains(&stated) => {
+            Err(format!("its key cannot be used with {stated:?}; correct `algorithm`"))
+        }
+        (Some(stated), ..) if !accepted.contains(&stated) => Err(format!(
+            "its key is for {stated:?}, which `algorithms` does not list; add it there"
+        )),
+        (Some(stated), ..) => Ok(stated),
+        (None, Some(only), None) => Ok(*only),
+        (None, None, _) => Err(format!(
+            "its key fits none of `algorithms`; it could be used with {fits:?}: list one of them"
+        )),
+        (None, Some(_), Some(_)) => {
+            Err("its key fits several of `algorithms`; say which with `algorithm`".into())
+        }
+    }
+}
+
+fn thumbprint(jwk: &Jwk) -> Result<String, String> {
+    jwk.thumbprint(ThumbprintHash::SHA256)
+        .map_err(|_| "its key has no thumbprint; state a `kid`".into())
+}
+
+fn public_material(
+    parameters: &AlgorithmParameters,
+    algorithm: Algorithm,
+) -> Result<lc::ParsedPublicKey, String> {
+    const MALFORMED: &str = "it holds a key that is malformed or not on its curve";
+    let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| MALFORMED.to_owned());
+    let parsed = match parameters {
+        AlgorithmParameters::RSA(key) => {
+            let components = lc::RsaPublicKeyComponents { n: bytes(&key.n)?, e: bytes(&key.e)? };
+            check_rsa_size(&components.n)?;
+            components.to_parsed_public_key(rsa_parameters(algorithm))
+        }
+        AlgorithmParameters::EllipticCurve(key) => {
+            let point = [&[4], bytes(&key.x)?.as_slice(), bytes(&key.y)?.as_slice()].concat();
+            let curve = match algorithm {
+                Algorithm::ES384 => &lc::ECDSA_P384_SHA384_FIXED,
+                _ => &lc::ECDSA_P256_SHA256_FIXED,
+            };
+            lc::ParsedPublicKey::new(curve, point)
+        }
+        AlgorithmParameters::OctetKeyPair(key) => {
+            lc::ParsedPublicKey::new(&lc::ED25519, bytes(&key.x)?)
+        }
+        _ => return Err(MALFORMED.into()),
+    };
+    parsed.map_err(|_| MALFORMED.into())
+}
+
+fn rsa_parameters(algorithm: Algorithm) -> &'static lc::RsaParameters {
+    match algorithm {
+        Algorithm::RS384 => &lc::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &lc::RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::PS256 => &lc::RSA_PSS_2048_8192_SHA256,
+        Algorithm::PS384 => &lc::RSA_PSS_2048_8192_SHA384,
+        Algorithm::PS512 => &lc::RSA_PSS_2048_8192_SHA512,
+        _ => &lc::RSA_PKCS1_2048_8192_SHA256,
+    }
+}
+
+fn check_rsa_size(modulus: &[u8]) -> Result<(), String> {
+    let significant = modulus.iter().skip_while(|octet| **octet == 0);
+    let bits = match significant.clone().next() {
+        Some(first) => significant.count() * 8 - first.leading_zeros() as usize,
+        None => 0,
+    };
+    if bits < MIN_RSA_BITS {
+        return Err(format!(
+            "its RSA key has {bits} bits; make one of at least {MIN_RSA_BITS} (RFC 7518 section 3.3)"
+        ));
+    }
+    Ok(())
+}

@@ -1,1 +1,0 @@
-//! JWT bytes to a verified caller.

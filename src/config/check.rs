@@ -1,0 +1,141 @@
+//! What must be true of a configuration as a whole.
+
+use std::{fs, io, path::Path};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Auth, Config, ConfigError, Limits, reader::Reader};
+use crate::{
+    auth::issuer::{IssuerConfig, KeySource},
+    tls::{ClientAuth, TlsConfig},
+};
+
+/// Checks the values against each other.
+pub(super) fn consistent(config: &Config, reader: &Reader<'_>) {
+    listening(config, reader);
+    issuers(&config.auth, reader);
+    deadlines(&config.limits, reader);
+    client_certificates(config.tls.as_ref(), reader);
+    if let Err(error) = EnvFilter::try_new(&config.log.filter) {
+        reader.problem("log.filter", &format!("{error}; write it as info,partnerd=debug"));
+    }
+}
+
+/// Checks the files and folders that the configuration names.
+pub(super) fn files(config: &Config) -> Result<(), ConfigError> {
+    let mut problems = Vec::new();
+    let mut readable = |key: &str, path: &Path| {
+        if let Err(error) = fs::File::open(path).and_then(|file| plain(&file)) {
+            let path = path.display();
+            problems.push(format!("{key}: cannot read {path}: {error}; name a readable file"));
+        }
+    };
+    if let Some(TlsConfig { cert_file, key_file, client_ca_file, client_auth: _ }) = &config.tls {
+        readable("tls.cert_file", cert_file);
+        readable("tls.key_file", key_file);
+        client_ca_file.iter().for_each(|path| readable("tls.client_ca_file", path));
+    }
+    for (index, issuer) in config.auth.issuers.iter().enumerate() {
+        for source in &issuer.keys {
+            let (KeySource::PemFile { path, .. }
+            | KeySource::JwksFile { path, .. }
+            | KeySource::SecretFile { path, .. }) = source;
+            readable(&format!("auth.issuers[{index}].keys"), path);
+        }
+    }
+    if let Err(error) = writable(&config.data_dir) {
+        let path = config.data_dir.display();
+        problems.push(format!(
+            "data_dir: cannot write to {path}: {error}; name a folder that the server owns"
+        ));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+}
+
+fn listening(config: &Config, reader: &Reader<'_>) {
+    if config.listen.is_empty() {
+        reader.problem("listen", "no address; give at least one, such as 127.0.0.1:7443");
+    }
+    for address in config.listen.iter().filter(|address| !address.ip().is_loopback()) {
+        if config.dev {
+            reader.problem(
+                "listen",
+                &format!(
+                    "a development server listens on loopback only, and {address} is not; \
+                     give 127.0.0.1 or [::1], or set up a server with --config"
+                ),
+            );
+        } else if config.tls.is_none() {
+            reader.problem(
+                "tls.enabled",
+                &format!(
+                    "plain text is for loopback only, and {address} is not; \
+                     give a certificate and leave TLS on"
+                ),
+            );
+        }
+    }
+}
+
+fn issuers(auth: &Auth, reader: &Reader<'_>) {
+    if auth.issuers.is_empty() {
+        reader.missing(
+            "auth.issuers",
+            "name at least one [[auth.issuers]] with issuer, audiences, algorithms and keys",
+        );
+    }
+    for (index, issuer) in auth.issuers.iter().enumerate() {
+        let key = |name| format!("auth.issuers[{index}].{name}");
+        if issuer.keys.is_empty() {
+            reader.missing(&key("keys"), "add { pem_file = \"...\" } or { jwks_file = \"...\" }");
+        }
+        let same =
+            |other: &IssuerConfig| !issuer.issuer.is_empty() && other.issuer == issuer.issuer;
+        if auth.issuers[..index].iter().any(same) {
+            reader.problem(&key("issuer"), "is there twice; put its keys in one section");
+        }
+    }
+}
+
+fn deadlines(limits: &Limits, reader: &Reader<'_>) {
+    if limits.default_request_timeout > limits.max_request_timeout {
+        reader.problem(
+            "limits.default_request_timeout",
+            "is longer than limits.max_request_timeout; make it the shorter one",
+        );
+    }
+}
+
+fn client_certificates(tls: Option<&TlsConfig>, reader: &Reader<'_>) {
+    let Some(tls) = tls else { return };
+    if tls.client_auth != ClientAuth::None && tls.client_ca_file.is_none() {
+        reader.missing("tls.client_ca_file", "name the authorities of the client certificates");
+    }
+    if tls.client_auth == ClientAuth::None && tls.client_ca_file.is_some() {
+        reader.problem(
+            "tls.client_ca_file",
+            "is not used; set tls.client_auth to optional or required",
+        );
+    }
+}
+
+fn plain(file: &fs::File) -> io::Result<()> {
+    match file.metadata()?.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => Ok(()),
+    }
+}
+
+/// Whether a file can be made in the folder, or the folder in the nearest one above it that
+/// exists. Leaves nothing behind.
+fn writable(folder: &Path) -> io::Result<()> {
+    let existing = folder.ancestors().find(|path| path.exists());
+    let existing = match existing {
+        Some(path) if path.is_dir() => path,
+        Some(_) => return Err(io::ErrorKind::NotADirectory.into()),
+        None => Path::new("."),
+    };
+    let probe = existing.join(format!(".partnerd-{}", std::process::id()));
+    fs::OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    fs::remove_file(probe)
+}

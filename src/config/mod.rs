@@ -1,0 +1,346 @@
+//! The server's configuration: flags before environment before file before defaults.
+//!
+//! A [`Config`] exists only whole and checked. Whatever is wrong is told in one line each, which
+//! names the key as the person wrote it and says how to mend it. `docs/configuration.md` lists
+//! every key; a test holds the two together.
+
+mod check;
+mod layers;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    auth::issuer::{IssuerConfig, KeySource},
+    domain::DomainName,
+    tls::{ClientAuth, TlsConfig},
+};
+
+use self::reader::Reader;
+pub use self::{
+    layers::{ENVIRONMENT_PREFIX, Flag, Layers},
+    reader::Key,
+    value::{Size, Span},
+};
+
+/// Everything that the server is told before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The addresses to listen on. At least one.
+    pub listen: Vec<SocketAddr>,
+    /// Where the embedded store keeps its data.
+    pub data_dir: PathBuf,
+    /// Whether this is a development server: loopback only, its own keys.
+    pub dev: bool,
+    /// Its certificate; `None` is plain text, on loopback only.
+    pub tls: Option<TlsConfig>,
+    /// Whose tokens are accepted.
+    pub auth: Auth,
+    /// What no client may go beyond.
+    pub limits: Limits,
+    /// How it logs.
+    pub log: Log,
+    /// What it serves.
+    pub server: Server,
+}
+
+/// Whose tokens are accepted, and how large they may be.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// The issuers. At least one.
+    pub issuers: Vec<IssuerConfig>,
+    /// The largest token that is looked at, in bytes.
+    pub max_token_bytes: usize,
+}
+
+/// What a development server brings with it in place of a configuration file.
+#[derive(Clone, Debug)]
+pub struct Development {
+    /// Where its store keeps its data.
+    pub data_dir: PathBuf,
+    /// Its own certificate.
+    pub tls: TlsConfig,
+    /// Itself, as an issuer.
+    pub issuer: IssuerConfig,
+}
+
+/// What no client may go beyond. `docs/configuration.md` has units, defaults and ranges.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request message, in bytes.
+    pub max_message_bytes: usize,
+    /// Connections at a time; one more is closed at once.
+    pub max_connections: usize,
+    /// Calls at a time on one connection; HTTP/2 tells the client.
+    pub max_concurrent_streams: u32,
+    /// Calls at a time on all connections; one more is answered RESOURCE_EXHAUSTED.
+    pub max_concurrent_requests: usize,
+    /// The largest head of a request: names and values of all fields, in bytes (RFC 9113, 6.5.2).
+    pub max_header_list_bytes: u32,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How often a silent connection is asked for a sign of life.
+    pub keepalive_interval: Duration,
+    /// How long the sign may take before the connection is dropped.
+    pub keepalive_timeout: Duration,
+    /// How long a connection may be without a call before it is closed.
+    pub idle_timeout: Duration,
+    /// The deadline of a call whose client sets none.
+    pub default_request_timeout: Duration,
+    /// The longest deadline of a call; it does not end a stream that has begun to answer.
+    pub max_request_timeout: Duration,
+    /// Writes that may wait for the disk; one more is answered RESOURCE_EXHAUSTED.
+    pub write_queue: usize,
+    /// Partners in one batch request.
+    pub max_batch: usize,
+    /// How long calls may go on when the server is told to end.
+    pub drain_timeout: Duration,
+}
+
+/// How the server logs.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Which lines: the directives of `tracing_subscriber::EnvFilter`, `info,partnerd=debug`.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the server serves, apart from partners.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The domains that the XMPP servers serve themselves: refused as partners.
+    pub local_domains: Vec<DomainName>,
+    /// Whether clients may ask for the service's descriptors (`grpc.reflection.v1`).
+    pub reflection: bool,
+    /// How often certificate and key files are looked at for a change.
+    pub reload_interval: Duration,
+}
+
+/// What is wrong with a configuration, one line for each mistake.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The lines. At least one.
+    pub problems: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks a configuration, files and folders included.
+    ///
+    /// # Errors
+    /// Every mistake there is: unknown keys, values out of range, what is missing, what cannot be
+    /// read or written.
+    pub fn load(layers: &Layers) -> Result<Self, ConfigError> {
+        let (config, _keys) = Self::parse(layers, None)?;
+        check::files(&config)?;
+        Ok(config)
+    }
+
+    /// The same for a development server, which has its own folder, certificate and key, and
+    /// listens on loopback addresses only.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load_dev(layers: &Layers, development: Development) -> Result<Self, ConfigError> {
+        let (config, _keys) = Self::parse(layers, Some(development))?;
+        check::files(&config)?;
+        Ok(config)
+    }
+
+    /// Reads the layers without a look at the files they name, and lists the keys there are.
+    fn parse(
+        layers: &Layers,
+        development: Option<Development>,
+    ) -> Result<(Self, Vec<Key>), ConfigError> {
+        let reader = Reader::new(layers);
+        let config = Self::read(&reader, development);
+        check::consistent(&config, &reader);
+        Ok((config, reader.finish()?))
+    }
+
+    fn read(r: &Reader<'_>, development: Option<Development>) -> Self {
+        let max_token_bytes =
+            r.size("auth.max_token_bytes", Size::kib(8), Size::kib(1)..=Size::kib(64));
+        let dev = development.is_some();
+        let (data_dir, tls, issuers) = match development {
+            Some(Development { data_dir, tls, issuer }) => {
+                // Known here too: it names the development folder, in which the data has a place.
+                let _folder = r.path("data_dir");
+                (data_dir, Some(tls), vec![issuer])
+            }
+            None => (
+                r.required_path("data_dir", "name the folder for the data"),
+                read_tls(r),
+                r.sections("auth.issuers", read_issuer),
+            ),
+        };
+        Self {
+            listen: r.list("listen", &["127.0.0.1:7443"], "an address and port"),
+            data_dir,
+            dev,
+            tls,
+            auth: Auth { issuers, max_token_bytes },
+            limits: Limits::read(r),
+            log: Log::read(r),
+            server: Server::read(r),
+        }
+    }
+}
+
+fn read_tls(r: &Reader<'_>) -> Option<TlsConfig> {
+    let enabled = r.switch("tls.enabled", true);
+    let file = |key: &str, remedy: &str| match enabled {
+        true => r.required_path(key, remedy),
+        false => r.path(key).unwrap_or_default(),
+    };
+    let config = TlsConfig {
+        cert_file: file("tls.cert_file", "name the server's certificate, PEM"),
+        key_file: file("tls.key_file", "name the certificate's private key, PEM"),
+        client_ca_file: r.path("tls.client_ca_file"),
+        client_auth: r.one_of(
+            "tls.client_auth",
+            "none",
+            &[
+                ("none", ClientAuth::None),
+                ("optional", ClientAuth::Optional),
+                ("required", ClientAuth::Required),
+            ],
+        ),
+    };
+    enabled.then_some(config)
+}
+
+fn read_issuer(r: &Reader<'_>, section: &str) -> IssuerConfig {
+    let key = |name: &str| format!("{section}.{name}");
+    let leeway = r.span(&key("leeway"), Span::secs(30), Span::secs(0)..=Span::secs(300));
+    IssuerConfig {
+        issuer: r.required_text(&key("issuer"), "write the `iss` of its tokens"),
+        audiences: r.required_list(
+            &key("audiences"),
+            "text",
+            "list the `aud` values that mean this service",
+        ),
+        algorithms: r.required_list(
+            &key("algorithms"),
+            "a JWA name",
+            "list what its keys sign with, as in [\"RS256\"]",
+        ),
+        keys: r.sections(&key("keys"), read_key).into_iter().flatten().collect(),
+        roles_claim: r.dotted(&key("roles_claim"), "roles").into(),
+        role_mapping: r.map(&key("role_mapping")),
+        leeway: u32::try_from(leeway.as_secs()).expect("the range ends at five minutes"),
+        token_types: r.list(&key("token_types"), &["at+jwt", "JWT", ""], "text"),
+    }
+}
+
+fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
+    let key = |name: &str| format!("{section}.{name}");
+    let files = [r.path(&key("pem_file")), r.path(&key("jwks_file")), r.path(&key("secret_file"))];
+    let kid = r.text(&key("kid"), None);
+    let algorithm = r.text(&key("algorithm"), None);
+    match files {
+        [Some(path), None, None] => Some(KeySource::PemFile { path, kid, algorithm }),
+        [None, Some(path), None] => Some(KeySource::JwksFile { path, algorithm }),
+        [None, None, Some(path)] => match algorithm {
+            Some(algorithm) => Some(KeySource::SecretFile { path, kid, algorithm }),
+            None => {
+                r.missing(&key("algorithm"), "name the algorithm that the secret is for");
+                None
+            }
+        },
+        _ => {
+            r.problem(section, "name exactly one of pem_file, jwks_file and secret_file");
+            None
+        }
+    }
+}
+
+impl Limits {
+    fn read(r: &Reader<'_>) -> Self {
+        let span = |key, default, least, most| {
+            r.span(key, Span::secs(default), Span::millis(least)..=Span::secs(most))
+        };
+        Self {
+            max_message_bytes: r.size(
+                "limits.max_message_bytes",
+                Size::mib(4),
+                Size::kib(16)..=Size::mib(256),
+            ),
+            max_connections: r.number("limits.max_connections", 10_000, 1..=1_000_000),
+            max_concurrent_streams: r.number("limits.max_concurrent_streams", 256, 1..=100_000),
+            max_concurrent_requests: r.number(
+                "limits.max_concurrent_requests",
+                10_000,
+                1..=1_000_000,
+            ),
+            max_header_list_bytes: u32::try_from(r.size(
+                "limits.max_header_list_bytes",
+                Size::kib(64),
+                Size::kib(8)..=Size::mib(1),
+            ))
+            .expect("the range ends far below 4 GiB"),
+            handshake_timeout: span("limits.handshake_timeout", 10, 100, 300),
+            keepalive_interval: span("limits.keepalive_interval", 60, 1_000, 7_200),
+            keepalive_timeout: span("limits.keepalive_timeout", 20, 1_000, 600),
+            idle_timeout: span("limits.idle_timeout", 900, 1_000, 86_400),
+            default_request_timeout: span("limits.default_request_timeout", 30, 100, 3_600),
+            max_request_timeout: span("limits.max_request_timeout", 60, 100, 3_600),
+            write_queue: r.number("limits.write_queue", 1_024, 1..=65_536),
+            max_batch: r.number("limits.max_batch", 1_000, 1..=10_000),
+            drain_timeout: span("limits.drain_timeout", 30, 0, 3_600),
+        }
+    }
+}
+
+impl Log {
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            format: r.one_of(
+                "log.format",
+                "text",
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            ),
+            filter: r.text("log.filter", Some("info")).unwrap_or_default(),
+        }
+    }
+}
+
+impl Server {
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            local_domains: r.list("server.local_domains", &[], "a domain"),
+            reflection: r.switch("server.reflection", true),
+            reload_interval: r.span(
+                "server.reload_interval",
+                Span::secs(5),
+                Span::millis(100)..=Span::secs(3_600),
+            ),
+        }
+    }
+}
+
+impl ConfigError {
+    fn one(problem: String) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}

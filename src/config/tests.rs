@@ -1,0 +1,1 @@
+//! Each mistake and the line that tells it.

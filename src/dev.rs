@@ -1,1 +1,0 @@
-//! The development server's folder.

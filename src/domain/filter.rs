@@ -1,1 +1,0 @@
-//! AIP-160 filters and AIP-132 orders.

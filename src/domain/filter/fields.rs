@@ -1,0 +1,172 @@
+//! The fields of partners and roles, as the API names them.
+
+use std::borrow::Cow;
+
+use super::schema::{EnumNames, Field, Filterable, Kind, TextForm};
+use crate::domain::{
+    mask::Maskable,
+    negotiation::{Negotiation, NegotiationMethod, NegotiationWarning},
+    partner::{AllowedPartner, PartnerType, Warning},
+    role::{DomainScope, Role},
+};
+
+const PARTNER_TYPES: EnumNames = EnumNames {
+    prefix: "PARTNER_TYPE_",
+    short: &["PUBLIC_UNVERIFIED", "PUBLIC_VERIFIED", "FEDERATED"],
+};
+
+const fn partner_type(value: PartnerType) -> u8 {
+    match value {
+        PartnerType::PublicUnverified => 0,
+        PartnerType::PublicVerified => 1,
+        PartnerType::Federated => 2,
+    }
+}
+
+const NEGOTIATIONS: EnumNames =
+    EnumNames { prefix: "NEGOTIATION_", short: &["REQUIRED", "OPTIONAL", "NOT_SUPPORTED"] };
+
+const fn negotiation(value: Negotiation) -> u8 {
+    match value {
+        Negotiation::Required => 0,
+        Negotiation::Optional => 1,
+        Negotiation::NotSupported => 2,
+    }
+}
+
+const NEGOTIATION_METHODS: EnumNames = EnumNames {
+    prefix: "NEGOTIATION_METHOD_",
+    short: &["SASL_OVER_TLS", "DIALBACK_OVER_TLS", "DIALBACK_OVER_TCP"],
+};
+
+const fn negotiation_method(value: NegotiationMethod) -> u8 {
+    match value {
+        NegotiationMethod::SaslOverTls => 0,
+        NegotiationMethod::DialbackOverTls => 1,
+        NegotiationMethod::DialbackOverTcp => 2,
+    }
+}
+
+const WARNING_CODES: EnumNames =
+    EnumNames { prefix: "CODE_", short: &["DIALBACK_UNUSED", "SASL_NEEDS_TLS", "PUBLIC_SUFFIX"] };
+
+const fn warning_code(warning: &Warning) -> u8 {
+    match warning {
+        Warning::Negotiation(NegotiationWarning::DialbackUnused) => 0,
+        Warning::Negotiation(NegotiationWarning::SaslNeedsTls) => 1,
+        Warning::PublicSuffix(_) => 2,
+    }
+}
+
+/// The values at these places, as a set.
+fn set_of(places: impl Iterator<Item = u8>) -> u64 {
+    places.fold(0, |set, place| set | 1 << place)
+}
+
+impl Filterable for AllowedPartner {
+    const FIELDS: &'static [Field<Self>] = &[
+        Field::searched(
+            "name",
+            Kind::Text(TextForm::DomainName("allowedPartners/"), |p| {
+                Cow::Borrowed(p.domain.as_str())
+            }),
+        ),
+        Field::new("uid", Kind::Text(TextForm::Plain, |p| Cow::Owned(p.uid.to_string()))),
+        Field::searched(
+            "description",
+            Kind::Text(TextForm::Plain, |p| Cow::Borrowed(&p.terms.description)),
+        ),
+        Field::searched(
+            "additional_domains",
+            Kind::Texts(TextForm::Domain, |p, ask| {
+                p.terms.additional_domains.iter().any(|domain| ask(domain.as_str()))
+            }),
+        ),
+        Field::new(
+            "partner_type",
+            Kind::Enum(&PARTNER_TYPES, |p| partner_type(p.terms.partner_type)),
+        ),
+        Field::searched(
+            "proxy_fqdn",
+            Kind::Text(TextForm::Domain, |p| {
+                Cow::Borrowed(p.terms.proxy_fqdn.as_ref().map_or("", |host| host.as_str()))
+            }),
+        ),
+        Field::new("connection_limit", Kind::Number(|p| p.terms.connection_limit.map(i64::from))),
+        Field::new("keep_alive_enabled", Kind::Bool(|p| p.terms.keep_alive_enabled)),
+        Field::new(
+            "tls_negotiation",
+            Kind::Enum(&NEGOTIATIONS, |p| negotiation(p.terms.tls_negotiation)),
+        ),
+        Field::new(
+            "sasl_negotiation",
+            Kind::Enum(&NEGOTIATIONS, |p| negotiation(p.terms.sasl_negotiation)),
+        ),
+        Field::new("dialback_enabled", Kind::Bool(|p| p.terms.dialback_enabled)),
+        Field::new(
+            "negotiation_methods",
+            Kind::Enums(&NEGOTIATION_METHODS, |p| {
+                set_of(p.terms.negotiation_methods().iter().copied().map(negotiation_method))
+            }),
+        ),
+        Field::new("warnings", Kind::Messages(|p| !p.warnings().is_empty())),
+        Field::new(
+            "warnings.code",
+            Kind::Enums(&WARNING_CODES, |p| set_of(p.warnings().iter().map(warning_code))),
+        ),
+        Field::new("suspended", Kind::Bool(|p| p.terms.suspended)),
+        Field::new("expire_time", Kind::Time(|p| p.terms.expire_time)),
+        Field::new("review_time", Kind::Time(|p| p.terms.review_time)),
+        Field::searched("owner", Kind::Text(TextForm::Plain, |p| Cow::Borrowed(&p.terms.owner))),
+        Field::new(
+            "labels",
+            Kind::Map {
+                value: |p, key| p.terms.labels.get(key).map(String::as_str),
+                keys: |p, ask| p.terms.labels.keys().any(|key| ask(key)),
+            },
+        ),
+        Field::new("create_time", Kind::Time(|p| Some(p.create_time))),
+        Field::new("update_time", Kind::Time(|p| Some(p.update_time))),
+        Field::new("creator", Kind::Text(TextForm::Plain, |p| Cow::Borrowed(&p.creator))),
+        Field::new("updater", Kind::Text(TextForm::Plain, |p| Cow::Borrowed(&p.updater))),
+        Field::new("revision", Kind::Number(|p| Some(p.revision.as_i64()))),
+        Field::new(
+            "etag",
+            Kind::Text(TextForm::Plain, |p| Cow::Owned(p.etag().as_str().to_owned())),
+        ),
+        Field::new("delete_time", Kind::Time(|p| p.delete_time)),
+    ];
+}
+
+impl Filterable for Role {
+    const FIELDS: &'static [Field<Self>] = &[
+        Field::searched("name", Kind::Text(TextForm::Name("roles/"), |r| Cow::Borrowed(&r.id))),
+        Field::searched(
+            "description",
+            Kind::Text(TextForm::Plain, |r| Cow::Borrowed(&r.description)),
+        ),
+        Field::new("built_in", Kind::Bool(|r| r.built_in)),
+        Field::searched(
+            "permissions",
+            Kind::Texts(TextForm::Plain, |r, ask| {
+                r.permissions.iter().any(|permission| ask(permission.as_str()))
+            }),
+        ),
+        Field::new(
+            "domain_scopes",
+            Kind::Texts(TextForm::Plain, |r, ask| {
+                r.domain_scopes.iter().any(|scope| match scope {
+                    DomainScope::Exactly(domain) => ask(domain.as_str()),
+                    DomainScope::Below(_) => ask(&scope.to_string()),
+                })
+            }),
+        ),
+        Field::new(
+            "updatable_fields",
+            Kind::Texts(TextForm::Plain, |r, ask| {
+                r.updatable_fields.into_iter().flatten().any(|field| ask(field.path()))
+            }),
+        ),
+        Field::searched("lync_role", Kind::Text(TextForm::Plain, |r| Cow::Borrowed(r.lync_role))),
+    ];
+}

@@ -1,0 +1,227 @@
+//! From what went wrong to `google.rpc.Status`, in one exhaustive match.
+//!
+//! Every status carries an ErrorInfo of domain `federation.xmpp` with a stable reason; the rest of
+//! the details depends on the kind. What is internal goes to the log under the request id, never
+//! to the caller. This is the only file that makes statuses.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    auth::{Denial, layer::Rejection, policy::paths},
+    domain::Violation,
+    registry::{Error, Kind},
+};
+
+/// The domain of every ErrorInfo.
+pub const DOMAIN: &str = "federation.xmpp";
+
+/// The most bytes of field violations in one status. A status travels in HTTP trailers, for which
+/// clients reserve as little as 8 KiB.
+const MAX_VIOLATION_BYTES: usize = 3_072;
+
+/// When to try again after an overload.
+const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
+/// When to try another server, or this one after its restart.
+const RETRY_DRAINING: Duration = Duration::from_secs(1);
+
+/// A status with a stable reason and no further details.
+pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    detailed(code, message, reason, [], ErrorDetails::new())
+}
+
+/// INVALID_ARGUMENT with every field that is at fault.
+pub fn invalid(violations: Vec<Violation>) -> Status {
+    let mut details = ErrorDetails::new();
+    let (mut bytes, mut shown) = (0, 0);
+    for violation in &violations {
+        bytes += violation.field.len() + violation.description.len();
+        if shown > 0 && bytes > MAX_VIOLATION_BYTES {
+            break;
+        }
+        details.add_bad_request_violation(&violation.field, &violation.description);
+        shown += 1;
+    }
+    let message = match violations.as_slice() {
+        [only] => only.to_string(),
+        [first, ..] => format!("{first} (and {} more)", violations.len() - 1),
+        [] => "the request is not valid".into(),
+    };
+    let omitted = violations.len() - shown;
+    let metadata = (omitted > 0).then(|| ("violations_omitted", omitted.to_string()));
+    detailed(Code::InvalidArgument, message, "FIELD_INVALID", metadata, details)
+}
+
+/// RESOURCE_EXHAUSTED or UNAVAILABLE, with the time after which to try again.
+pub fn retry_later(code: Code, reason: &str, message: &str, after: Duration) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(after));
+    detailed(code, message, reason, [], details)
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let Error { kind, index } = error;
+        let index = index.map(|index| ("index", index.to_string()));
+        match kind {
+            Kind::Invalid(violations) => invalid(violations),
+            Kind::NotFound { resource, hint } => not_found(&resource, &hint, index),
+            Kind::AlreadyExists { resource } => {
+                let message = format!("{resource} exists already; update it instead");
+                about(Code::AlreadyExists, "RESOURCE_EXISTS", message, &resource, index)
+            }
+            Kind::DomainTaken { domain, owner } => {
+                let owner = owner.map(|owner| format!("allowedPartners/{owner}"));
+                let by = owner.as_deref().unwrap_or("another partner");
+                let message = format!("{domain} belongs to {by}; remove it there first");
+                let metadata = [Some(("domain", domain.to_string())), index]
+                    .into_iter()
+                    .flatten()
+                    .chain(owner.clone().map(|owner| ("owner", owner)));
+                detailed(
+                    Code::AlreadyExists,
+                    message,
+                    "DOMAIN_TAKEN",
+                    metadata,
+                    ErrorDetails::new(),
+                )
+            }
+            Kind::StaleEtag { resource, current } => {
+                let message = format!("{resource} has changed since; read it again and retry");
+                let current = current.map(|etag| ("current_etag", etag.to_string()));
+                let metadata = index.into_iter().chain(current);
+                about(Code::Aborted, "ETAG_MISMATCH", message, &resource, metadata)
+            }
+            Kind::Denied(denial) => denied(denial, index),
+            Kind::PageTokenExpired { revision } => detailed(
+                Code::OutOfRange,
+                "the listing's revision is no longer kept; list again from the start",
+                "PAGE_TOKEN_EXPIRED",
+                [("revision", revision.to_string())],
+                ErrorDetails::new(),
+            ),
+            Kind::Overloaded => retry_later(
+                Code::ResourceExhausted,
+                "WRITE_QUEUE_FULL",
+                "too many writes wait; try again",
+                RETRY_OVERLOADED,
+            ),
+            Kind::Draining => draining(),
+            Kind::ReadOnly { reason } => read_only(&reason),
+            Kind::Internal(text) => internal(&text),
+        }
+    }
+}
+
+impl From<Rejection> for Status {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Token(error) => {
+                status(Code::Unauthenticated, error.reason(), error.to_string())
+            }
+            Rejection::Denied(denial) => denied(denial, None),
+        }
+    }
+}
+
+/// UNAVAILABLE: the server is going away.
+pub fn draining() -> Status {
+    let message = "the server is shutting down; try another one, or again soon";
+    retry_later(Code::Unavailable, "DRAINING", message, RETRY_DRAINING)
+}
+
+/// INTERNAL; `text` goes to the log alone.
+pub fn internal(text: &str) -> Status {
+    tracing::error!(error = text, "internal error");
+    let message = "internal error; the server's log has more under the request id";
+    status(Code::Internal, "INTERNAL", message)
+}
+
+/// PERMISSION_DENIED, or NOT_FOUND where the caller may not even know of the resource.
+pub fn denied<'a>(denial: Denial, index: impl IntoIterator<Item = (&'a str, String)>) -> Status {
+    let (message, permission, extra) = match denial {
+        Denial::Method => {
+            let message = "this method names no permission, so nobody may call it".to_owned();
+            return status(Code::PermissionDenied, "METHOD_DENIED", message);
+        }
+        Denial::Scope { domain, visible: false, .. } => {
+            return not_found(&format!("allowedPartners/{domain}"), "", None);
+        }
+        Denial::Permission(permission) => (
+            format!("the permission {permission} is missing; ask for a role that gives it"),
+            permission,
+            None,
+        ),
+        Denial::Fields { permission, fields, updatable } => {
+            let may = match paths(updatable).as_str() {
+                "" => "no field".to_owned(),
+                fields => fields.to_owned(),
+            };
+            let fields = paths(fields);
+            let message = format!("your roles may change {may} of this partner, not {fields}");
+            (message, permission, Some(("fields", fields)))
+        }
+        Denial::Scope { permission, domain, visible: true } => (
+            format!("your roles give {permission}, but not for {domain}"),
+            permission,
+            Some(("domain", domain.to_string())),
+        ),
+    };
+    let metadata = [("permission", permission.to_string())];
+    let metadata = metadata.into_iter().chain(extra).chain(index);
+    detailed(Code::PermissionDenied, message, "PERMISSION_DENIED", metadata, ErrorDetails::new())
+}
+
+fn read_only(reason: &str) -> Status {
+    tracing::warn!(reason, "a write was refused: the store takes none");
+    let message = "the store takes no writes since it failed; reads go on, and the server's log \
+                   says why";
+    let mut details = ErrorDetails::new();
+    details.add_precondition_failure_violation("STORE", "store", message);
+    detailed(Code::FailedPrecondition, message, "STORE_READ_ONLY", [], details)
+}
+
+fn not_found<'a>(
+    resource: &str,
+    hint: &str,
+    index: impl IntoIterator<Item = (&'a str, String)>,
+) -> Status {
+    let message = match hint {
+        "" => format!("{resource} does not exist"),
+        hint => format!("{resource} does not exist: {hint}"),
+    };
+    about(Code::NotFound, "RESOURCE_NOT_FOUND", message, resource, index)
+}
+
+/// A status about one resource.
+fn about<'a>(
+    code: Code,
+    reason: &str,
+    message: String,
+    resource: &str,
+    metadata: impl IntoIterator<Item = (&'a str, String)>,
+) -> Status {
+    let kind = match resource.split_once('/') {
+        Some(("allowedPartners", _)) => "federation.xmpp/AllowedPartner",
+        Some(("roles", _)) => "federation.xmpp/Role",
+        _ => "federation.xmpp/FederationSettings",
+    };
+    let mut details = ErrorDetails::new();
+    details.set_resource_info(kind, resource, "", &message);
+    detailed(code, message, reason, metadata, details)
+}
+
+fn detailed<'a>(
+    code: Code,
+    message: impl Into<String>,
+    reason: &str,
+    metadata: impl IntoIterator<Item = (&'a str, String)>,
+    mut details: ErrorDetails,
+) -> Status {
+    let metadata: HashMap<String, String> =
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    details.set_error_info(reason, DOMAIN, metadata);
+    Status::with_error_details(code, message, details)
+}

@@ -1,0 +1,161 @@
+//! What a commit changed, field by field, as the audit keeps it. Secrets never get in.
+
+use jiff::Timestamp;
+
+use crate::{
+    domain::{
+        AllowedPartner, Terms,
+        audit::{FieldChange, ResourceChange, Verb},
+        settings::{FederationSettings, SettingsValues},
+    },
+    store::Change,
+};
+
+/// What happened to each resource of a commit.
+pub fn resource_changes(changes: &[Change]) -> Vec<ResourceChange> {
+    changes.iter().map(resource_change).collect()
+}
+
+fn resource_change(change: &Change) -> ResourceChange {
+    match change {
+        Change::Partner { before, after } => {
+            // A deleted partner of the same name is another partner.
+            let before = before.as_ref().filter(|before| before.uid == after.uid);
+            let earlier = before.map_or_else(Vec::new, |before| partner_fields(before));
+            ResourceChange {
+                resource: format!("allowedPartners/{}", after.domain),
+                verb: verb(before.map(|before| &**before), after),
+                fields: differences(&earlier, &partner_fields(after)),
+            }
+        }
+        Change::Settings { before, after } => ResourceChange {
+            resource: "federationSettings".into(),
+            verb: Verb::Update,
+            fields: settings_differences(before, after),
+        },
+    }
+}
+
+fn verb(before: Option<&AllowedPartner>, after: &AllowedPartner) -> Verb {
+    match before {
+        _ if after.delete_time.is_some() => Verb::Delete,
+        None => Verb::Create,
+        Some(before) if before.delete_time.is_some() => Verb::Undelete,
+        Some(_) => Verb::Update,
+    }
+}
+
+type Fields = Vec<(String, String)>;
+
+/// The fields that are not empty, as text, by path.
+fn partner_fields(partner: &AllowedPartner) -> Fields {
+    // Exhaustive: a new field must be audited before this compiles.
+    let Terms {
+        description,
+        additional_domains,
+        partner_type,
+        proxy_fqdn,
+        connection_limit,
+        keep_alive_enabled,
+        tls_negotiation,
+        sasl_negotiation,
+        dialback_enabled,
+        suspended,
+        expire_time,
+        review_time,
+        owner,
+        labels,
+    } = &partner.terms;
+    let domains: Vec<_> = additional_domains.iter().map(ToString::to_string).collect();
+    let mut fields = vec![
+        ("description".into(), description.clone()),
+        ("additional_domains".into(), domains.join(",")),
+        ("partner_type".into(), partner_type.as_str().into()),
+        ("proxy_fqdn".into(), text(proxy_fqdn.as_ref())),
+        ("connection_limit".into(), text(connection_limit.as_ref())),
+        ("keep_alive_enabled".into(), keep_alive_enabled.to_string()),
+        ("tls_negotiation".into(), tls_negotiation.as_str().into()),
+        ("sasl_negotiation".into(), sasl_negotiation.as_str().into()),
+        ("dialback_enabled".into(), dialback_enabled.to_string()),
+        ("suspended".into(), suspended.to_string()),
+        ("expire_time".into(), text(expire_time.as_ref())),
+        ("review_time".into(), text(review_time.as_ref())),
+        ("owner".into(), owner.clone()),
+        ("delete_time".into(), text::<Timestamp>(partner.delete_time.as_ref())),
+    ];
+    let labels = labels.iter().map(|(key, value)| (format!("labels.`{key}`"), value.clone()));
+    fields.extend(labels);
+    fields
+}
+
+fn settings_differences(
+    before: &FederationSettings,
+    after: &FederationSettings,
+) -> Vec<FieldChange> {
+    let mut fields = differences(&settings_fields(&before.values), &settings_fields(&after.values));
+    let secret = |settings: &FederationSettings| settings.values.dialback_passphrase.clone();
+    if secret(before) != secret(after) {
+        let shown = |settings| secret(settings).map_or("not set", |_| "set").to_owned();
+        fields.push(FieldChange {
+            field: "dialback_passphrase".into(),
+            before: shown(before),
+            after: shown(after),
+        });
+    }
+    fields
+}
+
+fn settings_fields(values: &SettingsValues) -> Fields {
+    // Exhaustive: a new setting must be audited before this compiles.
+    let SettingsValues {
+        mode,
+        connection_limit,
+        partner_connection_limit,
+        keep_alive_interval,
+        stream_establishment_timeout,
+        stream_inactivity_timeout,
+        subscription_refresh_interval,
+        message_body_logging_enabled,
+        staleness_lease,
+        staleness_policy,
+        dialback_passphrase: _,
+    } = values;
+    let seconds = |time: &std::time::Duration| format!("{}s", time.as_secs_f64());
+    vec![
+        ("mode".into(), mode.as_str().into()),
+        ("connection_limit".into(), connection_limit.to_string()),
+        ("partner_connection_limit".into(), partner_connection_limit.to_string()),
+        ("keep_alive_interval".into(), seconds(keep_alive_interval)),
+        ("stream_establishment_timeout".into(), seconds(stream_establishment_timeout)),
+        ("stream_inactivity_timeout".into(), seconds(stream_inactivity_timeout)),
+        ("subscription_refresh_interval".into(), seconds(subscription_refresh_interval)),
+        ("message_body_logging_enabled".into(), message_body_logging_enabled.to_string()),
+        ("staleness_lease".into(), seconds(staleness_lease)),
+        ("staleness_policy".into(), staleness_policy.as_str().into()),
+    ]
+}
+
+fn text<T: ToString>(value: Option<&T>) -> String {
+    value.map_or_else(String::new, ToString::to_string)
+}
+
+/// The fields whose text differs, those of one side alone included.
+fn differences(before: &Fields, after: &Fields) -> Vec<FieldChange> {
+    let value = |fields: &Fields, field: &str| {
+        fields
+            .iter()
+            .find(|(path, _)| path == field)
+            .map_or_else(String::new, |(_, value)| value.clone())
+    };
+    let gone = before.iter().filter(|(path, _)| !after.iter().any(|(other, _)| other == path));
+    after
+        .iter()
+        .chain(gone)
+        .map(|(path, _)| FieldChange {
+            field: path.clone(),
+            before: value(before, path),
+            after: value(after, path),
+        })
+        .filter(|change| change.before != change.after)
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! What a use case reports when it does not do what it was asked.
+//!
+//! [`Kind`] names what the caller can do about it. The rim turns it into a status in one
+//! exhaustive match; nothing in here is meant for the log alone but [`Kind::Internal`].
+
+use crate::{
+    auth::Denial,
+    domain::{DomainName, Revision, Violation, revision::Etag},
+    store::StoreError,
+};
+
+/// Why a use case failed, and for a batch which item was at fault.
+#[derive(Debug)]
+pub struct Error {
+    /// What went wrong.
+    pub kind: Kind,
+    /// The index of the item at fault, in a batch.
+    pub index: Option<usize>,
+}
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug)]
+pub enum Kind {
+    /// Mend the request.
+    Invalid(Vec<Violation>),
+    /// The resource is not there, or not for this caller.
+    NotFound {
+        /// The resource name.
+        resource: String,
+        /// What the caller may do instead, empty if nothing is known.
+        hint: String,
+    },
+    /// A partner of this name is in force already.
+    AlreadyExists {
+        /// The resource name.
+        resource: String,
+    },
+    /// A domain belongs to a partner already.
+    DomainTaken {
+        /// The domain.
+        domain: DomainName,
+        /// The partner, if the caller may read it.
+        owner: Option<DomainName>,
+    },
+    /// The resource has changed: read it again.
+    StaleEtag {
+        /// The resource name.
+        resource: String,
+        /// The stored etag, if the caller may read the resource.
+        current: Option<Etag>,
+    },
+    /// The caller may not.
+    Denied(Denial),
+    /// The listing's snapshot is gone: list again.
+    PageTokenExpired {
+        /// The revision of the listing.
+        revision: Revision,
+    },
+    /// Too many writes wait: try again.
+    Overloaded,
+    /// The server is going away: try another one.
+    Draining,
+    /// The store takes no writes.
+    ReadOnly {
+        /// Why, for the log.
+        reason: String,
+    },
+    /// A defect or a damaged store. The text is for the log, never for the caller.
+    Internal(String),
+}
+
+impl Error {
+    /// The same error, of item `index` of a batch.
+    #[must_use]
+    pub const fn at(mut self, index: usize) -> Self {
+        self.index = Some(index);
+        self
+    }
+
+    /// One broken rule.
+    pub fn invalid(violation: Violation) -> Self {
+        Kind::Invalid(vec![violation]).into()
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self { kind, index: None }
+    }
+}
+
+impl From<Denial> for Error {
+    fn from(denial: Denial) -> Self {
+        Kind::Denied(denial).into()
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Kind::Internal(error.to_string()).into()
+    }
+}

@@ -1,0 +1,557 @@
+//! The partners' use cases.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    Committed, Error, Kind, Registry, Request, Snapshot,
+    draft::{Draft, Staged},
+    pages::{PageToken, query_digest},
+    snapshot::Decision,
+    writer::Work,
+};
+use crate::{
+    auth::{
+        Denial, Permit,
+        policy::{
+            Action, CreatePartner, DeletePartner, GetPartner, ListPartners, PartnerFields, Purpose,
+            ResolveDomain, UndeletePartner, UpdatePartner,
+        },
+    },
+    domain::{
+        AllowedPartner, DomainName, Revision, Terms, Violation,
+        audit::Actor,
+        filter::{Filter, OrderBy},
+        partner::TermsChange,
+        revision::Etag,
+    },
+    store::AnswerResult,
+};
+
+/// What a listing is asked for.
+#[derive(Debug)]
+pub struct ListQuery {
+    /// Which partners.
+    pub filter: Filter<AllowedPartner>,
+    /// In which order.
+    pub order: OrderBy<AllowedPartner>,
+    /// Whether those deleted too.
+    pub show_deleted: bool,
+    /// The most partners of a page; at least 1.
+    pub page_size: usize,
+    /// The token of the page, empty for the first.
+    pub page_token: String,
+}
+
+/// A page of a listing.
+#[derive(Debug)]
+pub struct Page {
+    /// The partners.
+    pub partners: Vec<Arc<AllowedPartner>>,
+    /// The token of the next page; `None` on the last one.
+    pub next: Option<String>,
+    /// How many partners there are in all pages.
+    pub total: u32,
+    /// The revision that all pages come from.
+    pub revision: Revision,
+}
+
+/// One partner to change.
+#[derive(Debug)]
+pub struct UpdateItem {
+    /// Leave to change those fields of that partner.
+    pub permit: Permit<UpdatePartner>,
+    /// Leave to create it when it is missing, if that was asked for.
+    pub if_missing: Option<Permit<CreatePartner>>,
+    /// The change.
+    pub change: TermsChange,
+    /// The etag that the partner must have, if any.
+    pub etag: Option<String>,
+    /// The path of the partner in the request.
+    pub path: String,
+}
+
+/// One partner to delete.
+#[derive(Debug)]
+pub struct DeleteItem {
+    /// Leave to delete it.
+    pub permit: Permit<DeletePartner>,
+    /// The etag that the partner must have, if any.
+    pub etag: Option<String>,
+    /// Whether it is no error when there is none.
+    pub allow_missing: bool,
+}
+
+/// What there is after a write: the partners in the order of the request.
+pub type Written = Committed<Vec<Option<Arc<AllowedPartner>>>>;
+
+impl Registry {
+    /// One partner; a deleted one only with `show_deleted`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn get(
+        &self,
+        permit: &Permit<GetPartner>,
+        show_deleted: bool,
+    ) -> Result<Arc<AllowedPartner>, Error> {
+        find(&self.snapshot(), permit, show_deleted)
+    }
+
+    /// Several partners, all of one revision.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for the first that is missing.
+    pub fn batch_get(
+        &self,
+        permits: &[Permit<GetPartner>],
+    ) -> Result<Committed<Vec<Arc<AllowedPartner>>>, Error> {
+        let snapshot = self.snapshot();
+        let partners = permits
+            .iter()
+            .enumerate()
+            .map(|(index, permit)| find(&snapshot, permit, false).map_err(|error| error.at(index)))
+            .collect::<Result<_, _>>()?;
+        Ok(Committed { result: partners, revision: snapshot.revision() })
+    }
+
+    /// A page of the partners that the permit reaches. Looks at every partner when there is a
+    /// filter or an order, so not for async threads when there are many.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a bad page token; [`Kind::PageTokenExpired`].
+    pub fn list(&self, permit: &Permit<ListPartners>, query: &ListQuery) -> Result<Page, Error> {
+        let digest = query_digest(&[
+            query.filter.as_str(),
+            query.order.as_str(),
+            if query.show_deleted { "deleted" } else { "" },
+            &format!("{:?}", permit.reach()),
+        ]);
+        let token = match query.page_token.as_str() {
+            "" => None,
+            text => Some(PageToken::decode(text, digest)?),
+        };
+        let snapshot = match &token {
+            Some(token) => self.pages.find(token.revision, self.snapshot())?,
+            None => self.snapshot(),
+        };
+        let listing = Listing { snapshot: &snapshot, permit, query };
+        let total = match &token {
+            Some(token) => token.total,
+            None => listing.total(),
+        };
+        let last = token.as_ref().and_then(|token| DomainName::parse(&token.after).ok());
+        let mut partners = listing.page(last.as_ref());
+        let more = partners.len() > query.page_size;
+        partners.truncate(query.page_size);
+        let next = partners.last().filter(|_| more).map(|last| {
+            let after = last.domain.to_string();
+            PageToken { revision: snapshot.revision(), total, query: digest, after }.encode()
+        });
+        let revision = snapshot.revision();
+        if next.is_some() {
+            self.pages.keep(snapshot);
+        }
+        Ok(Page { partners, next, total, revision })
+    }
+
+    /// Whether we federate with a domain, now. The partner is left out of the answer if the
+    /// permit does not reach it.
+    pub fn resolve(&self, permit: &Permit<ResolveDomain>) -> Decision {
+        let mut decision = self.snapshot().resolve(permit.target(), Timestamp::now());
+        decision.partner = decision.partner.filter(|partner| permit.covers(partner));
+        decision
+    }
+
+    /// Creates a partner.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] with every rule that the partner breaks; [`Kind::AlreadyExists`];
+    /// [`Kind::DomainTaken`].
+    pub async fn create(
+        &self,
+        permit: Permit<CreatePartner>,
+        terms: Terms,
+        path: String,
+        request: Option<Request>,
+    ) -> Result<Written, Error> {
+        let (actor, purpose) = (permit.actor().clone(), permit.purpose());
+        let work = Box::new(move |draft: &mut Draft<'_>| created(draft, &permit, &terms, &path));
+        self.write(actor, purpose, request, work).await
+    }
+
+    /// Changes partners, all of them or none.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] with every rule that the merged partners break; [`Kind::NotFound`],
+    /// [`Kind::StaleEtag`], [`Kind::DomainTaken`] with the index of the item at fault.
+    pub async fn update(
+        &self,
+        items: Vec<UpdateItem>,
+        request: Option<Request>,
+    ) -> Result<Written, Error> {
+        let Some((actor, purpose)) = commission(items.iter().map(|item| &item.permit)) else {
+            return Ok(self.nothing_written());
+        };
+        let work = Box::new(move |draft: &mut Draft<'_>| updated(draft, &items));
+        self.write(actor, purpose, request, work).await
+    }
+
+    /// Deletes partners, all of them or none.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::StaleEtag`] with the index of the item at fault.
+    pub async fn delete(
+        &self,
+        items: Vec<DeleteItem>,
+        request: Option<Request>,
+    ) -> Result<Written, Error> {
+        let Some((actor, purpose)) = commission(items.iter().map(|item| &item.permit)) else {
+            return Ok(self.nothing_written());
+        };
+        let work = Box::new(move |draft: &mut Draft<'_>| deleted(draft, &items));
+        self.write(actor, purpose, request, work).await
+    }
+
+    /// Brings a deleted partner back as it was.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::AlreadyExists`], [`Kind::StaleEtag`], [`Kind::Invalid`],
+    /// [`Kind::DomainTaken`].
+    pub async fn undelete(
+        &self,
+        permit: Permit<UndeletePartner>,
+        etag: Option<String>,
+        request: Option<Request>,
+    ) -> Result<Written, Error> {
+        let (actor, purpose) = (permit.actor().clone(), permit.purpose());
+        let work =
+            Box::new(move |draft: &mut Draft<'_>| undeleted(draft, &permit, etag.as_deref()));
+        self.write(actor, purpose, request, work).await
+    }
+
+    pub(super) async fn run(
+        &self,
+        actor: Actor,
+        purpose: Purpose,
+        request: Option<Request>,
+        work: Work,
+    ) -> Result<Committed<AnswerResult>, Error> {
+        match purpose {
+            Purpose::Commit => self.writer.commit(actor, request, work).await,
+            Purpose::Preview => self.writer.preview(&actor, &work),
+        }
+    }
+
+    async fn write(
+        &self,
+        actor: Actor,
+        purpose: Purpose,
+        request: Option<Request>,
+        work: Work,
+    ) -> Result<Written, Error> {
+        let committed = self.run(actor, purpose, request, work).await?;
+        match committed.result {
+            AnswerResult::Partners(result) => {
+                Ok(Committed { result, revision: committed.revision })
+            }
+            AnswerResult::Settings(_) => {
+                Err(Kind::Internal("settings were kept as an answer about partners".into()).into())
+            }
+        }
+    }
+
+    fn nothing_written(&self) -> Written {
+        Committed { result: Vec::new(), revision: self.snapshot().revision() }
+    }
+}
+
+/// Who acts and to what purpose: a batch that holds one permit for a preview is a preview.
+fn commission<'a, A: Action + 'a>(
+    permits: impl Iterator<Item = &'a Permit<A>>,
+) -> Option<(Actor, Purpose)> {
+    permits.fold(None, |commission, permit| match commission {
+        Some((actor, Purpose::Preview)) => Some((actor, Purpose::Preview)),
+        _ => Some((permit.actor().clone(), permit.purpose())),
+    })
+}
+
+fn find(
+    snapshot: &Snapshot,
+    permit: &Permit<GetPartner>,
+    show_deleted: bool,
+) -> Result<Arc<AllowedPartner>, Error> {
+    let domain = permit.target();
+    let deleted = || snapshot.deleted(domain).filter(|_| show_deleted);
+    snapshot
+        .partner(domain)
+        .or_else(deleted)
+        .filter(|partner| permit.covers(partner))
+        .cloned()
+        .ok_or_else(|| not_found(snapshot, permit, domain))
+}
+
+/// A listing on one snapshot.
+struct Listing<'a> {
+    snapshot: &'a Snapshot,
+    permit: &'a Permit<ListPartners>,
+    query: &'a ListQuery,
+}
+
+impl<'a> Listing<'a> {
+    fn total(&self) -> u32 {
+        let unfiltered = self.query.filter.is_empty() && self.permit.reach().is_everything();
+        let count = if unfiltered {
+            let deleted = if self.query.show_deleted { self.snapshot.deleted_count() } else { 0 };
+            self.snapshot.partner_count() + deleted
+        } else {
+            self.matching(None).count()
+        };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The partners after `last`, one more than fit on the page if there are as many.
+    fn page(&self, last: Option<&DomainName>) -> Vec<Arc<AllowedPartner>> {
+        let wanted = self.query.page_size + 1;
+        if self.query.order.is_by_name() {
+            return self.matching(last).take(wanted).cloned().collect();
+        }
+        let compare =
+            |a: &&Arc<AllowedPartner>, b: &&Arc<AllowedPartner>| self.query.order.compare(a, b);
+        let last = last.and_then(|domain| {
+            self.snapshot.partner(domain).or_else(|| self.snapshot.deleted(domain))
+        });
+        let mut rest: Vec<_> = self
+            .matching(None)
+            .filter(|partner| last.is_none_or(|last| compare(partner, &last).is_gt()))
+            .collect();
+        if rest.len() > wanted {
+            rest.select_nth_unstable_by(wanted, compare);
+            rest.truncate(wanted);
+        }
+        rest.sort_unstable_by(compare);
+        rest.into_iter().cloned().collect()
+    }
+
+    fn matching(
+        &self,
+        after: Option<&DomainName>,
+    ) -> impl Iterator<Item = &'a Arc<AllowedPartner>> + use<'a> {
+        let (permit, query) = (self.permit, self.query);
+        self.snapshot
+            .partners_after(after, query.show_deleted)
+            .filter(move |partner| permit.covers(partner) && query.filter.matches(partner))
+    }
+}
+
+fn created(
+    draft: &mut Draft<'_>,
+    permit: &Permit<CreatePartner>,
+    terms: &Terms,
+    path: &str,
+) -> Result<AnswerResult, Error> {
+    let domain = permit.target();
+    if draft.state().partner(domain).is_some() {
+        return Err(Kind::AlreadyExists { resource: resource_name(domain) }.into());
+    }
+    let mut broken = Vec::new();
+    let after = new_partner(draft, permit, terms.clone(), path, &mut broken)?;
+    refuse(broken)?;
+    let before = draft.state().deleted(domain).cloned();
+    let staged = Staged { before, after: Arc::clone(&after), index: 0, path: path.into() };
+    draft.put(vec![staged], &[permit]).map_err(|error| Error { index: None, ..error })?;
+    Ok(AnswerResult::Partners(vec![Some(after)]))
+}
+
+fn updated(draft: &mut Draft<'_>, items: &[UpdateItem]) -> Result<AnswerResult, Error> {
+    let mut broken = Vec::new();
+    let mut staged = Vec::with_capacity(items.len());
+    let mut permits = Vec::with_capacity(items.len());
+    let mut results = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let before = draft.state().partner(&item.permit.target().domain).cloned();
+        let after =
+            changed(draft, item, before.as_ref(), &mut broken).map_err(|error| error.at(index))?;
+        if before.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &after)) {
+            let path = item.path.clone();
+            let before = before.or_else(|| draft.state().deleted(&after.domain).cloned());
+            staged.push(Staged { before, after: Arc::clone(&after), index, path });
+            permits.push(&item.permit);
+        }
+        results.push(Some(after));
+    }
+    refuse(broken)?;
+    draft.put(staged, &permits)?;
+    Ok(AnswerResult::Partners(results))
+}
+
+/// The partner after the change of one item; the very same one if nothing changes.
+fn changed(
+    draft: &Draft<'_>,
+    item: &UpdateItem,
+    before: Option<&Arc<AllowedPartner>>,
+    broken: &mut Vec<Violation>,
+) -> Result<Arc<AllowedPartner>, Error> {
+    let UpdateItem { permit, if_missing, change, etag, path } = item;
+    let PartnerFields { domain, fields: _ } = permit.target();
+    let Some(before) = before else {
+        let Some(create) = if_missing else {
+            return Err(not_found(draft.state(), permit, domain));
+        };
+        let mut terms = change.values.clone();
+        terms.additional_domains = change.edits.apply(&terms.additional_domains);
+        return new_partner(draft, create, terms, path, broken);
+    };
+    check_scope(permit, before, true)?;
+    check_etag(&resource_name(domain), etag.as_deref(), before.etag(), permit.may_read(before))?;
+    let terms = before.terms.changed_by(change);
+    if terms == before.terms {
+        return Ok(Arc::clone(before));
+    }
+    check_terms(draft, domain, &terms, Some(&before.terms), path, broken);
+    let after = draft.touched(before, terms);
+    check_scope(permit, &after, true)?;
+    Ok(Arc::new(after))
+}
+
+fn deleted(draft: &mut Draft<'_>, items: &[DeleteItem]) -> Result<AnswerResult, Error> {
+    let mut results = Vec::with_capacity(items.len());
+    for (index, DeleteItem { permit, etag, allow_missing }) in items.iter().enumerate() {
+        let domain = permit.target();
+        let Some(before) = draft.state().partner(domain).cloned() else {
+            if *allow_missing {
+                results.push(None);
+                continue;
+            }
+            return Err(not_found(draft.state(), permit, domain).at(index));
+        };
+        check_scope(permit, &before, true)
+            .and_then(|()| {
+                let readable = permit.may_read(&before);
+                check_etag(&resource_name(domain), etag.as_deref(), before.etag(), readable)
+            })
+            .map_err(|error| error.at(index))?;
+        results.push(Some(draft.bury(before)));
+    }
+    Ok(AnswerResult::Partners(results))
+}
+
+fn undeleted(
+    draft: &mut Draft<'_>,
+    permit: &Permit<UndeletePartner>,
+    etag: Option<&str>,
+) -> Result<AnswerResult, Error> {
+    let domain = permit.target();
+    let resource = resource_name(domain);
+    if draft.state().partner(domain).is_some() {
+        return Err(Kind::AlreadyExists { resource }.into());
+    }
+    let Some(before) = draft.state().deleted(domain).cloned() else {
+        return Err(not_found(draft.state(), permit, domain));
+    };
+    check_scope(permit, &before, permit.may_read(&before))?;
+    check_etag(&resource, etag, before.etag(), permit.may_read(&before))?;
+    let after = Arc::new(draft.touched(&before, before.terms.clone()));
+    refuse(after.terms.violations(domain))?;
+    let staged =
+        Staged { before: Some(before), after: Arc::clone(&after), index: 0, path: String::new() };
+    draft.put(vec![staged], &[permit]).map_err(|error| Error { index: None, ..error })?;
+    Ok(AnswerResult::Partners(vec![Some(after)]))
+}
+
+fn new_partner(
+    draft: &Draft<'_>,
+    permit: &Permit<CreatePartner>,
+    terms: Terms,
+    path: &str,
+    broken: &mut Vec<Violation>,
+) -> Result<Arc<AllowedPartner>, Error> {
+    let domain = permit.target();
+    check_terms(draft, domain, &terms, None, path, broken);
+    let partner = AllowedPartner {
+        domain: domain.clone(),
+        uid: Uuid::new_v4(),
+        terms,
+        create_time: draft.now(),
+        update_time: draft.now(),
+        creator: draft.subject(),
+        updater: draft.subject(),
+        revision: draft.revision(),
+        delete_time: None,
+    };
+    check_scope(permit, &partner, true)?;
+    Ok(Arc::new(partner))
+}
+
+/// Every rule, those about the clock included: an expiry that is set or changed must lie ahead.
+fn check_terms(
+    draft: &Draft<'_>,
+    domain: &DomainName,
+    terms: &Terms,
+    before: Option<&Terms>,
+    path: &str,
+    broken: &mut Vec<Violation>,
+) {
+    broken.extend(terms.violations(domain).into_iter().map(|violation| violation.under(path)));
+    let is_new = terms.expire_time != before.and_then(|before| before.expire_time);
+    if is_new && terms.expire_time.is_some_and(|expiry| expiry <= draft.now()) {
+        let text = "lies in the past; to refuse the partner at once, set suspended";
+        broken.push(Violation::new("expire_time", text).under(path));
+    }
+}
+
+fn refuse(broken: Vec<Violation>) -> Result<(), Error> {
+    if broken.is_empty() { Ok(()) } else { Err(Kind::Invalid(broken).into()) }
+}
+
+fn check_scope<A: Action>(
+    permit: &Permit<A>,
+    partner: &AllowedPartner,
+    visible: bool,
+) -> Result<(), Error> {
+    if permit.covers(partner) {
+        return Ok(());
+    }
+    let outside = partner.domains().find(|domain| !permit.reach().covers_domain(domain));
+    let domain = outside.unwrap_or(&partner.domain).clone();
+    Err(Denial::Scope { permission: A::PERMISSION, domain, visible }.into())
+}
+
+pub(super) fn check_etag(
+    resource: &str,
+    given: Option<&str>,
+    stored: Etag,
+    readable: bool,
+) -> Result<(), Error> {
+    match given {
+        Some(etag) if etag != stored.as_str() => Err(Kind::StaleEtag {
+            resource: resource.to_owned(),
+            current: readable.then_some(stored),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// NOT_FOUND, with what the caller may know of the domain.
+fn not_found<A: Action>(snapshot: &Snapshot, permit: &Permit<A>, domain: &DomainName) -> Error {
+    let owner = snapshot.owner_of(domain).filter(|owner| permit.may_read(owner));
+    let deleted = snapshot.deleted(domain).filter(|partner| permit.may_read(partner));
+    let hint = match (owner, deleted) {
+        (Some(owner), _) if owner.domain != *domain => {
+            format!("{domain} is an additional domain of {}", resource_name(&owner.domain))
+        }
+        (_, Some(partner)) => match partner.delete_time {
+            Some(time) => format!("it was deleted at {time:.0}; it can be undeleted"),
+            None => String::new(),
+        },
+        _ => String::new(),
+    };
+    Kind::NotFound { resource: resource_name(domain), hint }.into()
+}
+
+fn resource_name(domain: &DomainName) -> String {
+    format!("allowedPartners/{domain}")
+}

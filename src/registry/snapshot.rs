@@ -1,0 +1,195 @@
+//! An immutable view of everything at one revision.
+//!
+//! The maps are persistent: a clone shares all it has in common with its original, so a snapshot
+//! costs a writer only what a change touches, and a listing under way keeps its own for little.
+
+use std::{ops::Bound, sync::Arc};
+
+use imbl::{HashMap, OrdMap};
+use jiff::Timestamp;
+
+use crate::{
+    domain::{
+        AllowedPartner, DomainName, Revision,
+        settings::{FederationMode, FederationSettings},
+    },
+    store::State,
+};
+
+/// Everything at one revision. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    revision: Revision,
+    /// The partners in force by primary domain, for listings in order.
+    partners: OrdMap<DomainName, Arc<AllowedPartner>>,
+    /// The deleted partners by primary domain; never one that is in force as well.
+    deleted: OrdMap<DomainName, Arc<AllowedPartner>>,
+    /// Every domain in force and the partner that owns it, for point reads.
+    owners: HashMap<DomainName, Arc<AllowedPartner>>,
+    settings: Arc<FederationSettings>,
+}
+
+/// Whether we federate with a domain, and what that rests on.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// Why not; `None` when it is allowed.
+    pub denial: Option<DenialReason>,
+    /// The partner that owns the domain, allowed or not.
+    pub partner: Option<Arc<AllowedPartner>>,
+    /// The settings in force.
+    pub settings: Arc<FederationSettings>,
+    /// The most connections with the domain's partner; 0 when it is not allowed.
+    pub connection_limit: i32,
+    /// The revision that the decision comes from.
+    pub revision: Revision,
+}
+
+/// Why a domain is not allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenialReason {
+    /// No partner owns it.
+    NotListed,
+    /// Its partner is suspended.
+    Suspended,
+    /// Its partner's time has run out.
+    Expired,
+    /// The mode denies everybody.
+    ModeDenyAll,
+}
+
+impl Snapshot {
+    /// The state as a store loaded it.
+    pub fn of(state: State) -> Self {
+        let mut snapshot = Self { settings: state.settings, ..Self::default() };
+        for partner in state.partners {
+            snapshot.insert(partner);
+        }
+        snapshot.revision = state.revision;
+        snapshot
+    }
+
+    /// The revision of this view.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The partner in force whose primary domain this is.
+    pub fn partner(&self, domain: &DomainName) -> Option<&Arc<AllowedPartner>> {
+        self.owners.get(domain).filter(|partner| partner.domain == *domain)
+    }
+
+    /// The deleted partner whose primary domain this was.
+    pub fn deleted(&self, domain: &DomainName) -> Option<&Arc<AllowedPartner>> {
+        self.deleted.get(domain)
+    }
+
+    /// The partner in force to which the domain belongs, as primary or additional.
+    pub fn owner_of(&self, domain: &DomainName) -> Option<&Arc<AllowedPartner>> {
+        self.owners.get(domain)
+    }
+
+    /// The settings.
+    pub const fn settings(&self) -> &Arc<FederationSettings> {
+        &self.settings
+    }
+
+    /// How many partners are in force.
+    pub fn partner_count(&self) -> usize {
+        self.partners.len()
+    }
+
+    /// How many partners are deleted.
+    pub fn deleted_count(&self) -> usize {
+        self.deleted.len()
+    }
+
+    /// How many domains the partners in force have together.
+    pub fn domain_count(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// The partners after `start` by name, those deleted too if `with_deleted`.
+    pub fn partners_after<'a>(
+        &'a self,
+        start: Option<&DomainName>,
+        with_deleted: bool,
+    ) -> Box<dyn Iterator<Item = &'a Arc<AllowedPartner>> + 'a> {
+        let range = || (start.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let live = self.partners.range::<_, DomainName>(range()).map(|(_, partner)| partner);
+        if !with_deleted || self.deleted.is_empty() {
+            return Box::new(live);
+        }
+        let deleted = self.deleted.range::<_, DomainName>(range()).map(|(_, partner)| partner);
+        Box::new(merged(live, deleted))
+    }
+
+    /// Whether we federate with `domain` at `now`.
+    pub fn resolve(&self, domain: &DomainName, now: Timestamp) -> Decision {
+        let partner = self.owner_of(domain);
+        let values = &self.settings.values;
+        let denial = match (values.mode, partner) {
+            (FederationMode::Unspecified | FederationMode::DenyAll, _) => {
+                Some(DenialReason::ModeDenyAll)
+            }
+            (_, Some(partner)) if partner.terms.suspended => Some(DenialReason::Suspended),
+            (_, Some(partner)) if partner.is_expired(now) => Some(DenialReason::Expired),
+            (FederationMode::AllowListed, None) => Some(DenialReason::NotListed),
+            (FederationMode::AllowListed | FederationMode::AllowAllExceptSuspended, _) => None,
+        };
+        let own_limit = partner.and_then(|partner| partner.terms.connection_limit);
+        Decision {
+            denial,
+            partner: partner.cloned(),
+            settings: Arc::clone(&self.settings),
+            connection_limit: match denial {
+                Some(_) => 0,
+                None => own_limit.unwrap_or(values.partner_connection_limit),
+            },
+            revision: self.revision,
+        }
+    }
+
+    /// Puts a partner where it belongs, in place of what was there under its name. The domains
+    /// that it no longer has must have been released.
+    pub(super) fn insert(&mut self, partner: Arc<AllowedPartner>) {
+        let domain = partner.domain.clone();
+        if partner.delete_time.is_some() {
+            self.partners.remove(&domain);
+            self.deleted.insert(domain, partner);
+            return;
+        }
+        self.deleted.remove(&domain);
+        for owned in partner.domains() {
+            self.owners.insert(owned.clone(), Arc::clone(&partner));
+        }
+        self.partners.insert(domain, partner);
+    }
+
+    /// Frees the domains of a partner in force, which is about to be replaced or deleted.
+    pub(super) fn release(&mut self, partner: &AllowedPartner) {
+        for owned in partner.domains() {
+            self.owners.remove(owned);
+        }
+    }
+
+    pub(super) fn set_settings(&mut self, settings: Arc<FederationSettings>) {
+        self.settings = settings;
+    }
+
+    pub(super) const fn set_revision(&mut self, revision: Revision) {
+        self.revision = revision;
+    }
+}
+
+/// Two sequences, each by name, as one by name.
+fn merged<'a>(
+    left: impl Iterator<Item = &'a Arc<AllowedPartner>> + 'a,
+    right: impl Iterator<Item = &'a Arc<AllowedPartner>> + 'a,
+) -> impl Iterator<Item = &'a Arc<AllowedPartner>> + 'a {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if b.domain < a.domain => right.next(),
+        (Some(_), _) => left.next(),
+        (None, _) => right.next(),
+    })
+}

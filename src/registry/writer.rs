@@ -1,0 +1,330 @@
+//! The one writer: a thread that decides writes one after the other and makes them durable in
+//! groups.
+//!
+//! It takes every write that waits, lets each decide on a [`Draft`] of the state left by the one
+//! before, hands all that came of it to the store in one group, and only then publishes the new
+//! snapshot and answers everybody. A write that fails leaves no trace in the group. When the
+//! store fails, nobody is told that his write succeeded, and no further write is taken.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    thread::JoinHandle,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::{Current, Error, Kind, Options, Snapshot, audit, draft::Draft};
+use crate::{
+    domain::{
+        Revision, Violation,
+        audit::{Actor, AuditEntry, ChainHead},
+    },
+    store::{Answer, AnswerResult, Commit, RequestKey, Store, Write},
+};
+
+/// How long the answer to a request is kept for its retries (AIP-155).
+const ANSWER_TTL: SignedDuration = SignedDuration::from_hours(24);
+
+/// The most writes that become durable together. Larger groups gain nothing in throughput and
+/// cost the first of the group its time.
+const MAX_GROUP: usize = 256;
+
+/// A request that may be retried: the id that its caller gave it and what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The id, a UUID4.
+    pub id: Uuid,
+    /// A SHA-256 of the method and the content.
+    pub fingerprint: [u8; 32],
+}
+
+/// What came of a write.
+#[derive(Clone, Debug)]
+pub struct Committed<T> {
+    /// What the use case gives back.
+    pub result: T,
+    /// The revision at which the result holds.
+    pub revision: Revision,
+}
+
+/// Decides a write on a draft. May be asked again on a later state.
+pub(super) type Work = Box<dyn Fn(&mut Draft<'_>) -> Result<AnswerResult, Error> + Send>;
+
+type Reply = oneshot::Sender<Result<Committed<AnswerResult>, Error>>;
+
+enum Message {
+    Job(Job),
+    ForgetAnswers(oneshot::Sender<Result<usize, Error>>),
+    Close(oneshot::Sender<()>),
+}
+
+struct Job {
+    actor: Actor,
+    request: Option<Request>,
+    work: Work,
+    reply: Reply,
+}
+
+/// The way to the writer's thread.
+#[derive(Debug)]
+pub struct Writer {
+    queue: mpsc::Sender<Message>,
+    current: Arc<Current>,
+    options: Arc<Options>,
+    failure: Arc<OnceLock<String>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        store: Arc<dyn Store>,
+        current: Arc<Current>,
+        head: ChainHead,
+        options: Options,
+    ) -> Self {
+        let (queue, inbox) = mpsc::channel(options.write_queue_length.max(1));
+        let options = Arc::new(options);
+        let failure = Arc::new(OnceLock::new());
+        let desk = Desk {
+            store,
+            current: Arc::clone(&current),
+            options: Arc::clone(&options),
+            failure: Arc::clone(&failure),
+            head,
+        };
+        let thread = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || desk.serve(inbox))
+            .expect("the system lets a server start one thread");
+        Self { queue, current, options, failure, thread: Mutex::new(Some(thread)) }
+    }
+
+    /// Lets `work` decide on the state and waits until what came of it is on the disk.
+    ///
+    /// # Errors
+    /// What `work` reports; [`Kind::Overloaded`] if too many writes wait; [`Kind::ReadOnly`] once
+    /// the store has failed; [`Kind::Draining`] when the server goes away.
+    pub(super) async fn commit(
+        &self,
+        actor: Actor,
+        request: Option<Request>,
+        work: Work,
+    ) -> Result<Committed<AnswerResult>, Error> {
+        self.refuse_if_failed()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Job(Job { actor, request, work, reply }))?;
+        answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
+
+    /// Lets `work` decide on the state and throws the outcome away, but for what it gives back.
+    pub(super) fn preview(
+        &self,
+        actor: &Actor,
+        work: &Work,
+    ) -> Result<Committed<AnswerResult>, Error> {
+        let base = self.current.snapshot.load_full();
+        let mut draft = Draft::after(&base, Timestamp::now(), actor, &self.options.local_domains);
+        let result = work(&mut draft)?;
+        Ok(Committed { result, revision: base.revision() })
+    }
+
+    pub(super) async fn forget_answers(&self) -> Result<usize, Error> {
+        self.refuse_if_failed()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::ForgetAnswers(reply))?;
+        answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
+    }
+
+    pub(super) async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.queue.send(Message::Close(reply)).await.is_ok() {
+            // The thread may end, and the answer be dropped, only once the inbox is empty.
+            let _ = closed.await;
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer's thread ended by a panic");
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<(), Error> {
+        self.queue.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Kind::Overloaded.into(),
+            mpsc::error::TrySendError::Closed(_) => Kind::Draining.into(),
+        })
+    }
+
+    fn refuse_if_failed(&self) -> Result<(), Error> {
+        match self.failure() {
+            Some(reason) => Err(Kind::ReadOnly { reason }.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the writer's thread works with.
+struct Desk {
+    store: Arc<dyn Store>,
+    current: Arc<Current>,
+    options: Arc<Options>,
+    failure: Arc<OnceLock<String>>,
+    head: ChainHead,
+}
+
+/// A group in the making: what is to be written, and who is to be told.
+struct Group {
+    snapshot: Snapshot,
+    head: ChainHead,
+    writes: Vec<Write>,
+    answers: HashMap<RequestKey, Answer>,
+    replies: Vec<(Reply, Committed<AnswerResult>)>,
+}
+
+impl Desk {
+    fn serve(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(MAX_GROUP);
+        while inbox.blocking_recv_many(&mut messages, MAX_GROUP) > 0 {
+            let mut jobs = Vec::with_capacity(messages.len());
+            for message in messages.drain(..) {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::ForgetAnswers(reply) => {
+                        let forgotten = self.store.forget_answers(Timestamp::now());
+                        let _ = reply.send(forgotten.map_err(Error::from));
+                    }
+                    Message::Close(reply) => {
+                        inbox.close();
+                        drop(reply);
+                    }
+                }
+            }
+            self.serve_group(jobs);
+        }
+    }
+
+    fn serve_group(&mut self, jobs: Vec<Job>) {
+        let mut group = Group {
+            snapshot: Snapshot::clone(&self.current.snapshot.load()),
+            head: self.head,
+            writes: Vec::with_capacity(jobs.len()),
+            answers: HashMap::new(),
+            replies: Vec::with_capacity(jobs.len()),
+        };
+        for job in jobs {
+            // Nobody waits any more: the deadline passed before the write was decided.
+            if job.reply.is_closed() {
+                continue;
+            }
+            if let Some(reason) = self.failure.get() {
+                let _ = job.reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
+                continue;
+            }
+            let Job { actor, request, work, reply } = job;
+            match self.decide(&mut group, &actor, request, &work) {
+                Ok(committed) => group.replies.push((reply, committed)),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
+        self.finish(group);
+    }
+
+    fn decide(
+        &self,
+        group: &mut Group,
+        actor: &Actor,
+        request: Option<Request>,
+        work: &Work,
+    ) -> Result<Committed<AnswerResult>, Error> {
+        let request = request.map(|request| (RequestKey::of(actor, request), request.fingerprint));
+        if let Some((key, fingerprint)) = &request
+            && let Some(answer) = self.earlier_answer(group, key)?
+        {
+            return repeat(answer, fingerprint);
+        }
+        let now = Timestamp::now();
+        let mut draft = Draft::after(&group.snapshot, now, actor, &self.options.local_domains);
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut draft)))
+            .unwrap_or_else(|_| Err(Kind::Internal("a write panicked".into()).into()))?;
+        let commit = draft.finish().map(|(changes, snapshot)| {
+            let revision = snapshot.revision();
+            let resources = audit::resource_changes(&changes);
+            let entry = AuditEntry::after(group.head, now, actor.clone(), revision, resources);
+            group.snapshot = snapshot;
+            group.head = entry.head();
+            (Commit { revision, time: now, actor: actor.clone(), changes }, entry)
+        });
+        let revision = group.snapshot.revision();
+        let answer = request.map(|(key, fingerprint)| Answer {
+            key,
+            fingerprint,
+            expire_time: now.saturating_add(ANSWER_TTL).unwrap_or(Timestamp::MAX),
+            revision,
+            result: result.clone(),
+        });
+        if let Some(answer) = &answer {
+            group.answers.insert(answer.key.clone(), answer.clone());
+        }
+        if commit.is_some() || answer.is_some() {
+            group.writes.push(Write { commit, answer });
+        }
+        Ok(Committed { result, revision })
+    }
+
+    fn earlier_answer(&self, group: &Group, key: &RequestKey) -> Result<Option<Answer>, Error> {
+        if let Some(answer) = group.answers.get(key) {
+            return Ok(Some(answer.clone()));
+        }
+        let kept = self.store.answer(key)?;
+        Ok(kept.filter(|answer| answer.expire_time > Timestamp::now()))
+    }
+
+    fn finish(&mut self, group: Group) {
+        if !group.writes.is_empty() {
+            if let Err(error) = self.store.write(&group.writes) {
+                let reason = error.to_string();
+                tracing::error!(error = reason, "the store failed; no more writes are taken");
+                for (reply, _) in group.replies {
+                    let _ = reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
+                }
+                let _ = self.failure.set(reason);
+                return;
+            }
+            self.head = group.head;
+            self.current.publish(group.snapshot);
+        }
+        for (reply, committed) in group.replies {
+            let _ = reply.send(Ok(committed));
+        }
+    }
+}
+
+impl RequestKey {
+    fn of(actor: &Actor, request: Request) -> Self {
+        Self {
+            issuer: Arc::clone(&actor.issuer),
+            subject: Arc::clone(&actor.subject),
+            id: request.id,
+        }
+    }
+}
+
+/// The answer given to the first request, if this one is its retry.
+fn repeat(answer: Answer, fingerprint: &[u8; 32]) -> Result<Committed<AnswerResult>, Error> {
+    if answer.fingerprint != *fingerprint {
+        return Err(Error::invalid(Violation::new(
+            "request_id",
+            "this id was used for another request within the last 24 hours; make a new UUID4",
+        )));
+    }
+    Ok(Committed { result: answer.result, revision: answer.revision })
+}

@@ -1,0 +1,98 @@
+//! Takes connections, within the limit, until told to stop; then lets them finish.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
+
+use super::{CallService, Shutdown, connection::Connections};
+use crate::{config::Limits, tls::ServerTls};
+
+/// How long to wait after a failed accept: most often the process is out of file descriptors, and
+/// asking again at once would only burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether connections are encrypted.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// They are not: for loopback only, which the configuration sees to.
+    PlainText,
+    /// They are, with the certificate that is in force when one begins.
+    Tls(Arc<ServerTls>),
+}
+
+/// Serves until `shutdown` says to stop, and returns when the last call is over, the drain
+/// timeout has passed or the shutdown turns into an end.
+///
+/// A connection beyond the limit is closed at once. Nothing that a client does ends it.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    security: Security,
+    service: impl CallService + Sync,
+    limits: &Limits,
+    shutdown: Shutdown,
+) {
+    let connections = Arc::new(Connections::new(security, service, limits, shutdown.clone()));
+    let room = Arc::new(Semaphore::new(limits.max_connections));
+    let drain_timeout = limits.drain_timeout;
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        let (connections, room, shutdown) = (connections.clone(), room.clone(), shutdown.clone());
+        loops.spawn(async move {
+            let mut open = accept(listener, connections, room, &shutdown).await;
+            drain(&mut open, drain_timeout, &shutdown).await;
+        });
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+/// Accepts until the drain begins, and gives back the connections that are open then.
+async fn accept<S: CallService + Sync>(
+    listener: TcpListener,
+    connections: Arc<Connections<S>>,
+    room: Arc<Semaphore>,
+    shutdown: &Shutdown,
+) -> JoinSet<()> {
+    let mut open = JoinSet::new();
+    let mut full = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.draining() => return open,
+            Some(_ended) = open.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            if !std::mem::replace(&mut full, true) {
+                tracing::warn!(%peer, "limits.max_connections is reached; closing new ones");
+            }
+            continue;
+        };
+        full = false;
+        let connections = connections.clone();
+        open.spawn(async move {
+            connections.run(stream, peer).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn drain(open: &mut JoinSet<()>, timeout: Duration, shutdown: &Shutdown) {
+    let finished = async { while open.join_next().await.is_some() {} };
+    let cut = tokio::select! {
+        () = finished => None,
+        () = sleep(timeout) => Some("limits.drain_timeout has passed"),
+        () = shutdown.ended() => Some("told to end at once"),
+    };
+    if let Some(reason) = cut {
+        tracing::warn!(connections = open.len(), "cutting connections: {reason}");
+        open.shutdown().await;
+    }
+}

@@ -1,0 +1,62 @@
+//! No more calls at a time than the server can carry.
+
+use std::{
+    convert::Infallible,
+    future,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+
+use super::{CallFuture, CallService, refusal::Refusal};
+
+/// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call beyond the limit. A call
+/// counts until the last of its response is sent.
+#[derive(Clone, Debug)]
+pub struct Concurrency<S> {
+    inner: S,
+    limit: usize,
+    free: Arc<Semaphore>,
+}
+
+impl<S> Concurrency<S> {
+    /// At most `limit` calls at a time in this service and its clones.
+    pub fn new(inner: S, limit: usize) -> Self {
+        Self { inner, limit, free: Arc::new(Semaphore::new(limit)) }
+    }
+}
+
+impl<S: CallService> Service<Request<Body>> for Concurrency<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = CallFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> CallFuture {
+        let Ok(permit) = self.free.clone().try_acquire_owned() else {
+            let refusal = Refusal::TooManyCalls { limit: self.limit };
+            return Box::pin(future::ready(Ok(refusal.response())));
+        };
+        let answer = self.inner.clone().oneshot(request);
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            Ok(response.map(|body| held(body, permit)))
+        })
+    }
+}
+
+/// The body, which keeps `guard` until it is gone.
+pub(super) fn held<G: Send + 'static>(body: Body, guard: G) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &guard;
+        frame
+    }))
+}

@@ -1,0 +1,253 @@
+//! Who may do what, through the front door: every method against every role.
+
+use std::fmt::Write as _;
+
+use partnerd::{
+    grpc::methods,
+    proto::v1::{
+        self as pb, AllowedPartner, DescribeCallerRequest, GetRoleRequest, ListPermissionsRequest,
+        ListRolesRequest, StatusRequest, TestPermissionsRequest,
+    },
+};
+use tonic::Code;
+
+use crate::harness::{
+    TestServer,
+    actor::{Actor, fields, metadata, name, reason, update},
+};
+
+const ROLES: [&str; 6] = ["admin", "operator", "viewer", "helpdesk", "auditor", "sync-agent"];
+
+/// Calls a method with an empty message: what is not denied fails for another reason, or succeeds.
+async fn call(actor: &Actor, path: &'static str) -> Code {
+    let mut client = tonic::client::Grpc::new(actor.service());
+    client.ready().await.expect("the connection is up");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let path = http::uri::PathAndQuery::from_static(path);
+    match client.unary(tonic::Request::new(()), path, codec).await {
+        Ok(_) => Code::Ok,
+        Err(status) => status.code(),
+    }
+}
+
+#[tokio::test]
+async fn every_method_against_every_role_is_as_the_golden_table_says() {
+    let server = TestServer::start().await;
+    let mut table = String::new();
+    let mut header = format!("{:<68}", "method");
+    for role in ROLES {
+        write!(header, "{role:<12}").unwrap();
+    }
+    writeln!(table, "{}{:<12}{}", header, "no role", "no token").unwrap();
+    for (path, _) in methods::all() {
+        let mut row = format!("{:<68}", path.trim_start_matches('/'));
+        for role in ROLES {
+            let code = call(&server.actor("somebody", &[role]).await, path).await;
+            let cell = if code == Code::PermissionDenied { "-" } else { "may" };
+            write!(row, "{cell:<12}").unwrap();
+        }
+        let code = call(&server.actor("nobody", &["made-up"]).await, path).await;
+        let cell = if code == Code::PermissionDenied { "-" } else { "may" };
+        let anonymous = call(&server.anonymous(), path).await;
+        let without = if anonymous == Code::Unauthenticated { "-" } else { "may" };
+        writeln!(table, "{row}{cell:<12}{without}").unwrap();
+    }
+    insta::assert_snapshot!("method_by_role", table);
+}
+
+#[tokio::test]
+async fn a_method_that_does_not_exist_is_unimplemented_to_those_who_are_known() {
+    let server = TestServer::start().await;
+    let path = "/xmpp.federation.v1.AllowedPartnerService/Nonsense";
+    assert_eq!(call(&server.admin(), path).await, Code::Unimplemented);
+    assert_eq!(call(&server.anonymous(), path).await, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_denial_names_the_permission_that_is_missing() {
+    let server = TestServer::start().await;
+    let denied =
+        server.viewer().create("contoso.com", AllowedPartner::default()).await.unwrap_err();
+    assert_eq!(
+        (denied.code(), reason(&denied).as_str()),
+        (Code::PermissionDenied, "PERMISSION_DENIED")
+    );
+    assert_eq!(metadata(&denied, "permission").as_deref(), Some("allowedPartners.create"));
+    assert!(denied.message().contains("allowedPartners.create"));
+}
+
+#[tokio::test]
+async fn authorisation_comes_before_validation_and_existence() {
+    let server = TestServer::start().await;
+    let malformed =
+        pb::DeleteAllowedPartnerRequest { name: "nonsense".into(), ..Default::default() };
+    let denied =
+        server.viewer().partners().delete_allowed_partner(malformed.clone()).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    let refused = server.admin().partners().delete_allowed_partner(malformed).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), fields(&refused)),
+        (Code::InvalidArgument, vec!["name".to_owned()])
+    );
+    // A preview may be asked for with less, but not by everybody, and it is no way to commit.
+    let commit = server.helpdesk().delete("absent.example").await.unwrap_err();
+    assert_eq!(commit.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn an_operator_may_suspend_and_change_nothing_else() {
+    let server = TestServer::start().await;
+    server.admin().create_plain("contoso.com").await;
+    let operator = server.operator();
+    let suspended = AllowedPartner { suspended: true, owner: "me".into(), ..Default::default() };
+    let done =
+        operator.update(update("contoso.com", &["suspended"], suspended.clone())).await.unwrap();
+    assert!(done.suspended && done.owner.is_empty());
+    for (mask, offending) in [
+        (&["suspended", "owner"][..], "owner"),
+        (&["labels.tier"][..], "labels"),
+        (&[][..], "owner"),
+    ] {
+        let denied =
+            operator.update(update("contoso.com", mask, suspended.clone())).await.unwrap_err();
+        assert_eq!(denied.code(), Code::PermissionDenied, "{mask:?}");
+        assert_eq!(metadata(&denied, "fields").as_deref(), Some(offending));
+    }
+    let star = operator.update(update("contoso.com", &["*"], suspended.clone())).await.unwrap_err();
+    assert_eq!(star.code(), Code::PermissionDenied);
+    let edits = pb::UpdateAllowedPartnerRequest {
+        add_additional_domains: vec!["x.example".into()],
+        ..update("contoso.com", &["suspended"], suspended.clone())
+    };
+    assert_eq!(operator.update(edits).await.unwrap_err().code(), Code::PermissionDenied);
+    let upsert = pb::UpdateAllowedPartnerRequest {
+        allow_missing: true,
+        ..update("new.example", &["suspended"], suspended.clone())
+    };
+    assert_eq!(operator.update(upsert).await.unwrap_err().code(), Code::PermissionDenied);
+    let preview = pb::UpdateAllowedPartnerRequest {
+        validate_only: true,
+        ..update("contoso.com", &["owner"], suspended)
+    };
+    assert_eq!(operator.update(preview).await.unwrap().owner, "me");
+    assert_eq!(server.admin().get("contoso.com").await.unwrap().owner, "");
+}
+
+#[tokio::test]
+async fn rights_add_up_over_roles() {
+    let server = TestServer::start().await;
+    server.admin().create_plain("contoso.com").await;
+    let agent = server.actor("agent", &["sync-agent"]).await;
+    assert_eq!(agent.get("contoso.com").await.unwrap_err().code(), Code::PermissionDenied);
+    let both = server.actor("both", &["sync-agent", "viewer"]).await;
+    both.get("contoso.com").await.unwrap();
+    both.resolve("contoso.com").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_is_told_who_he_is_and_what_is_unknown_of_his_roles() {
+    let server = TestServer::start().await;
+    let caller = server.actor("jo@example.org", &["viewer", "CsAdministrator"]).await;
+    let described =
+        caller.roles().describe_caller(DescribeCallerRequest {}).await.unwrap().into_inner();
+    assert_eq!(described.subject, "jo@example.org");
+    assert_eq!(described.roles, ["roles/viewer"]);
+    assert_eq!(described.unknown_roles, ["CsAdministrator"]);
+    assert!(described.permissions.contains(&"allowedPartners.list".to_owned()));
+    assert!(!described.permissions.contains(&"allowedPartners.create".to_owned()));
+    assert!(described.expire_time.is_some());
+}
+
+#[tokio::test]
+async fn the_question_whether_one_may_is_answered_with_the_reason() {
+    let server = TestServer::start().await;
+    let request = TestPermissionsRequest {
+        resource: name("contoso.com"),
+        permissions: vec!["allowedPartners.update".into(), "allowedPartners.delete".into()],
+        fields: vec!["suspended".into(), "tls_negotiation".into()],
+    };
+    let answer =
+        server.operator().roles().test_permissions(request.clone()).await.unwrap().into_inner();
+    let [update, delete] = &answer.verdicts[..] else { panic!("{answer:?}") };
+    assert!(!update.allowed && !delete.allowed);
+    assert_eq!(update.denied_fields, ["tls_negotiation"]);
+    assert!(update.explanation.contains("suspended"), "{}", update.explanation);
+    let suspend = TestPermissionsRequest { fields: vec!["suspended".into()], ..request.clone() };
+    let answer = server.operator().roles().test_permissions(suspend).await.unwrap().into_inner();
+    assert!(answer.verdicts[0].allowed);
+    assert_eq!(answer.verdicts[0].granting_roles, ["roles/operator"]);
+    let bad = TestPermissionsRequest {
+        permissions: vec!["nonsense".into()],
+        fields: vec!["nonsense".into()],
+        resource: "allowedPartners/*".into(),
+    };
+    let refused = server.operator().roles().test_permissions(bad).await.unwrap_err();
+    assert_eq!(fields(&refused), ["fields", "permissions[0]", "resource"]);
+}
+
+#[tokio::test]
+async fn roles_are_found_by_what_they_allow() {
+    let server = TestServer::start().await;
+    let list = |filter: &str| ListRolesRequest { filter: filter.into(), ..Default::default() };
+    let viewer = server.viewer();
+    let names = |response: pb::ListRolesResponse| {
+        response.roles.into_iter().map(|role| role.name).collect::<Vec<_>>()
+    };
+    let all = viewer.roles().list_roles(list("")).await.unwrap().into_inner();
+    assert_eq!((all.roles.len(), all.total_size), (6, 6));
+    assert!(all.roles.iter().all(|role| role.built_in));
+    let updaters =
+        viewer.roles().list_roles(list("permissions:\"allowedPartners.update\"")).await.unwrap();
+    assert_eq!(names(updaters.into_inner()), ["roles/admin", "roles/operator"]);
+
+    let mut pages = Vec::new();
+    let mut request = ListRolesRequest { page_size: 4, ..Default::default() };
+    for _ in 0..2 {
+        let page = viewer.roles().list_roles(request.clone()).await.unwrap().into_inner();
+        request.page_token.clone_from(&page.next_page_token);
+        pages.extend(names(page));
+    }
+    assert_eq!(pages.len(), 6);
+    assert!(request.page_token.is_empty());
+
+    let request = GetRoleRequest { name: "roles/operator".into() };
+    let operator = viewer.roles().get_role(request).await.unwrap().into_inner();
+    assert_eq!(operator.lync_role, "CsServerAdministrator");
+    assert_eq!(operator.updatable_fields, ["suspended"]);
+    let absent = viewer.roles().get_role(GetRoleRequest { name: "roles/none".into() }).await;
+    assert_eq!(absent.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn every_permission_is_listed_with_the_methods_that_ask_for_it() {
+    let server = TestServer::start().await;
+    let listed = server.viewer().roles().list_permissions(ListPermissionsRequest {}).await.unwrap();
+    let unused: Vec<_> = listed
+        .into_inner()
+        .permissions
+        .into_iter()
+        .filter(|permission| permission.methods.is_empty() || permission.description.is_empty())
+        .map(|permission| permission.permission)
+        .collect();
+    assert!(unused.is_empty(), "{unused:?}");
+}
+
+#[tokio::test]
+async fn the_status_tells_how_the_server_is() {
+    let server = TestServer::start().await;
+    let partner =
+        AllowedPartner { additional_domains: vec!["na.contoso.com".into()], ..Default::default() };
+    server.admin().create("contoso.com", partner).await.unwrap();
+    server.admin().create_plain("gone.example").await;
+    server.admin().delete("gone.example").await.unwrap();
+    let status =
+        server.operator().maintenance().status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(
+        (status.partner_count, status.deleted_partner_count, status.domain_count),
+        (1, 1, 2)
+    );
+    assert_eq!((status.revision, status.oldest_revision), (3, 1));
+    assert_eq!((status.store.as_str(), status.writable), ("sled", true));
+    assert!(status.store_size_bytes > 0);
+    assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
+}

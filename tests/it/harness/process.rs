@@ -1,0 +1,101 @@
+//! The real binaries, as a user starts them. What a test starts, it ends, by its own id.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// How long a server may take to say where it listens.
+const START: Duration = Duration::from_secs(30);
+
+/// A `partnerd serve --dev` in a folder of its own.
+pub struct DevServer {
+    child: Child,
+    /// The folder it was started in, which holds `partnerd-data`.
+    pub folder: PathBuf,
+    /// What it printed until it was ready.
+    pub greeting: String,
+}
+
+impl DevServer {
+    /// Starts a server in `folder`, on the data that is there, and waits until it listens.
+    pub fn start(folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_partnerd"))
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0"])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary was built with this test");
+        let stdout = child.stdout.take().expect("it is piped");
+        let (lines, printed) = mpsc::channel();
+        thread::spawn(move || {
+            // Reads on after the test has seen enough, so that the server can always print.
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let mut greeting = String::new();
+        while !greeting.contains("partnerctl") {
+            let line = printed.recv_timeout(START).unwrap_or_else(|_| {
+                let _ = child.kill();
+                panic!("the server did not say where it listens:\n{greeting}")
+            });
+            greeting.push_str(&line);
+            greeting.push('\n');
+        }
+        Self { child, folder: folder.to_owned(), greeting }
+    }
+
+    /// Ends the server at once, as a crash would.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was killed");
+    }
+
+    /// Asks the server to end, and waits until it has.
+    pub fn terminate(mut self) -> std::process::ExitStatus {
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .expect("there is a kill");
+        assert!(status.success());
+        self.child.wait().expect("it was asked to end")
+    }
+
+    /// Runs `partnerctl` in the folder, with `input` on its standard input.
+    pub fn partnerctl(&self, arguments: &[&str], input: &str) -> Output {
+        partnerctl(&self.folder, arguments, input)
+    }
+}
+
+impl Drop for DevServer {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `partnerctl` in `folder`, with `input` on its standard input.
+pub fn partnerctl(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_partnerctl"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built with this test");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // A command that does not read its input closes the pipe.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("it ends by itself")
+}
