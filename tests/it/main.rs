@@ -9,5 +9,7 @@ mod layers;
 mod lists;
 mod partners;
 mod resolve;
+mod serve;
 mod settings;
+mod tls;
 mod uses;

@@ -4,19 +4,22 @@ pub mod actor;
 pub mod process;
 pub mod tokens;
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::{
+    certs::Identity,
     config::{Config, Development, Layers},
     dev::DevFolder,
+    proto::v1::DescribeCallerRequest,
     server::{Assembly, ShutdownTrigger, shutdown},
     store::sled::{SledOptions, SledStore},
+    tls::{ClientAuth, TlsConfig},
 };
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use secrecy::ExposeSecret as _;
 use tokio::{
@@ -40,6 +43,7 @@ pub struct TestServer {
 #[derive(Clone, Default)]
 pub struct Builder {
     local_domains: Vec<String>,
+    client_auth: ClientAuth,
 }
 
 impl Builder {
@@ -49,9 +53,63 @@ impl Builder {
         self
     }
 
+    /// Whether clients are asked for certificates, by the server's own authority.
+    pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
+        self.client_auth = client_auth;
+        self
+    }
+
+    /// Starts a server that the harness itself may not be able to connect to.
+    pub async fn start_unconnected(self) -> Unconnected {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let running = Running::start(folder.path(), &self).await;
+        Unconnected { folder, running }
+    }
+
     pub async fn start(self) -> TestServer {
         TestServer::start_in(tempfile::tempdir().expect("there is room for a folder"), self).await
     }
+}
+
+/// A server that asks more of its clients than the harness has.
+pub struct Unconnected {
+    folder: tempfile::TempDir,
+    running: Running,
+}
+
+impl Unconnected {
+    pub fn dev(&self) -> DevFolder {
+        DevFolder::open(self.folder.path()).expect("the server made it")
+    }
+
+    /// Asks something as an administrator who shows a certificate, or none.
+    pub async fn try_admin(&self, identity: Option<&Identity>) -> Result<(), String> {
+        try_admin(&self.dev(), self.running.address, identity).await
+    }
+}
+
+async fn try_admin(
+    dev: &DevFolder,
+    address: SocketAddr,
+    identity: Option<&Identity>,
+) -> Result<(), String> {
+    let channel = connect_as(dev.path(), address, identity).await.map_err(|e| format!("{e:?}"))?;
+    let token = dev
+        .issue_token(&["admin"], "admin", SignedDuration::from_hours(1), Timestamp::now())
+        .expect("the token is well formed");
+    let admin = Actor::new(channel, Some(token.expose_secret().to_owned()));
+    let request = DescribeCallerRequest {};
+    admin.roles().describe_caller(request).await.map(drop).map_err(|status| format!("{status:?}"))
+}
+
+/// The certificate that a server shows to a new connection, as DER.
+pub async fn peer_certificate(server: &TestServer) -> Vec<u8> {
+    let tcp = TcpStream::connect(server.address()).await.expect("the server listens");
+    let tls = TlsConnector::from(Arc::new(client_config(server.folder.path(), None)));
+    let name = ServerName::try_from("localhost").expect("it is a name");
+    let stream = tls.connect(name, tcp).await.expect("the certificate is believed");
+    let certificates = stream.get_ref().1.peer_certificates().expect("a server shows one");
+    certificates[0].to_vec()
 }
 
 impl TestServer {
@@ -99,6 +157,11 @@ impl TestServer {
         self.holding(subject, roles)
     }
 
+    /// Asks something as an administrator who shows a certificate, or none.
+    pub async fn try_admin(&self, identity: Option<&Identity>) -> Result<(), String> {
+        try_admin(&self.dev(), self.address(), identity).await
+    }
+
     pub fn anonymous(&self) -> Actor {
         Actor::new(self.channel.clone(), None)
     }
@@ -142,14 +205,20 @@ impl TestServer {
 impl Actor {
     /// The administrator of a `partnerd serve --dev` started in `folder`, as its files tell.
     pub async fn of_dev_server(folder: &Path) -> Self {
+        let token = std::fs::read_to_string(folder.join("partnerd-data/admin.token"));
+        Self::of_dev_server_with(folder, token.expect("the server wrote it").trim()).await
+    }
+
+    /// Somebody with a token, at a `partnerd serve --dev` started in `folder`.
+    pub async fn of_dev_server_with(folder: &Path, token: &str) -> Self {
         let data = folder.join("partnerd-data");
-        let read = |name: &str| std::fs::read_to_string(data.join(name)).expect("it was written");
+        let config = std::fs::read_to_string(data.join("partnerctl.toml"));
         let config: partnerd::dev::ClientConfig =
-            toml::from_str(&read("partnerctl.toml")).expect("the server wrote it");
+            toml::from_str(&config.expect("the server wrote it")).expect("it is TOML");
         let (_, port) = config.endpoint.rsplit_once(':').expect("it has a port");
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
         let channel = connect(&data, address).await.expect("the server listens");
-        Self::new(channel, Some(read("admin.token").trim().to_owned()))
+        Self::new(channel, Some(token.to_owned()))
     }
 }
 
@@ -163,13 +232,17 @@ struct Running {
 impl Running {
     async fn start(folder: &Path, options: &Builder) -> Self {
         let dev = DevFolder::open_or_create(folder, Timestamp::now()).expect("it is ours");
-        let development = Development {
-            data_dir: dev.store_path(),
-            tls: dev.tls_config(),
-            issuer: dev.issuer_config(),
+        let tls = TlsConfig {
+            client_ca_file: (options.client_auth != ClientAuth::None)
+                .then(|| dev.path().join("ca.pem")),
+            client_auth: options.client_auth,
+            ..dev.tls_config()
         };
+        let development =
+            Development { data_dir: dev.store_path(), tls, issuer: dev.issuer_config() };
         let mut config =
             Config::load_dev(&Layers::without_file(), development).expect("it is complete");
+        config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains
             .iter()
@@ -198,18 +271,15 @@ impl Running {
 
 /// A connection over TLS that believes the CA in `folder`.
 async fn connect(folder: &Path, address: SocketAddr) -> Result<Channel, tonic::transport::Error> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(folder.join("ca.pem")).expect("it is there") {
-        roots.add(certificate.expect("it is PEM")).expect("it is a CA");
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let tls = TlsConnector::from(Arc::new(config));
+    connect_as(folder, address, None).await
+}
+
+async fn connect_as(
+    folder: &Path,
+    address: SocketAddr,
+    identity: Option<&Identity>,
+) -> Result<Channel, tonic::transport::Error> {
+    let tls = TlsConnector::from(Arc::new(client_config(folder, identity)));
     let connector = tower::service_fn(move |_: http::Uri| {
         let tls = tls.clone();
         async move {
@@ -219,4 +289,31 @@ async fn connect(folder: &Path, address: SocketAddr) -> Result<Channel, tonic::t
         }
     });
     Endpoint::from_static("https://localhost").connect_with_connector(connector).await
+}
+
+fn client_config(folder: &Path, identity: Option<&Identity>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(folder.join("ca.pem")).expect("it is there") {
+        roots.add(certificate.expect("it is PEM")).expect("it is a CA");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows them")
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { certificate_pem, key_pem }) => {
+            let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes());
+            let key = PrivateKeyDer::from_pem_slice(key_pem.expose_secret().as_bytes());
+            builder
+                .with_client_auth_cert(
+                    vec![certificate.expect("it was issued")],
+                    key.expect("it was issued"),
+                )
+                .expect("the two belong together")
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
 }
