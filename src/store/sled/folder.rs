@@ -266,13 +266,20 @@ fn refuse_if_foreign(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Makes a folder, and those above it, for the owner alone; leaves one that exists as it is.
+/// Makes a folder, and those above it, for the owner alone, so that they outlast a power loss;
+/// leaves one that exists as it is.
 pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path)?;
+    let parents = missing.into_iter().filter_map(Path::parent);
+    parents
+        .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it })
+        .try_for_each(sync_folder)
 }
 
 /// The same options, with files that are made readable and writable by the owner alone.
