@@ -142,7 +142,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The whole state as of the last write.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if any value does not pass its check, with the key at fault.
+    /// [`StoreError::Damaged`] if any value does not pass its check, with the key at fault;
+    /// [`StoreError::Io`] after a failed write, because the state is in doubt then.
     fn load(&self) -> Result<State, StoreError>;
 
     /// Writes a group: all of it or nothing, in order, and on the disk before it returns.
@@ -152,7 +153,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the group may not be durable. The caller must not believe that it
-    /// is, nor that it is not; the store refuses every later write until it is opened anew.
+    /// is, nor that it is not; the store refuses every later write until it is opened anew. A
+    /// group that does not follow the last one is refused in the same way, and not written: its
+    /// writer is at odds with the store.
     fn write(&self, group: &[Write]) -> Result<(), StoreError>;
 
     /// The commits after `after`, oldest first, at most `limit` of them.
@@ -170,7 +173,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The answer kept for a request, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if it does not pass its check.
+    /// [`StoreError::Damaged`] if it does not pass its check; [`StoreError::Io`] after a failed
+    /// write, because the answer may not be durable then.
     fn answer(&self, key: &RequestKey) -> Result<Option<Answer>, StoreError>;
 
     /// Forgets the answers whose time had run out at `now`; at most a few thousand a call.

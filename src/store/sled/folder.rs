@@ -5,6 +5,8 @@ use std::{
     io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
@@ -17,6 +19,9 @@ const MARKER: &str = "partnerd-store";
 const NEW_MARKER: &str = "partnerd-store.new";
 const MARKER_TITLE: &str = "partnerd store";
 
+/// How long sled may take to let go of its log.
+const PATIENCE_WITH_SLED: Duration = Duration::from_secs(10);
+
 /// What may lie in a folder that we take for empty: our own lock, from a start that was cut short,
 /// and what a fresh file system brings.
 const NOTHING_OF_NOTE: [&str; 3] = [LOCK, NEW_MARKER, "lost+found"];
@@ -25,8 +30,8 @@ const NOTHING_OF_NOTE: [&str; 3] = [LOCK, NEW_MARKER, "lost+found"];
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Locked until it is dropped, also if the process is killed.
-    _lock: File,
+    /// Locked until this is dropped, or the process ends in whatever way.
+    lock: File,
 }
 
 /// What the marker file says about the folder it lies in.
@@ -64,7 +69,7 @@ impl Folder {
             }
             Err(TryLockError::Error(error)) => return Err(trouble("locking", error)),
         }
-        let folder = Self { path: path.to_owned(), _lock: lock };
+        let folder = Self { path: path.to_owned(), lock };
         // Read again: whoever had the lock may have made the store meanwhile.
         let marker = match read_marker(path)? {
             Some(marker) => marker,
@@ -144,6 +149,40 @@ impl Folder {
             .unwrap_or_else(|_| Err(self.damaged(&format!("{doing} failed: sled panicked"))))
     }
 
+    /// Waits until nobody has sled's log locked.
+    ///
+    /// sled's threads may hold on to it for a moment after the database was dropped, and so may a
+    /// child process that was forked off meanwhile.
+    pub(super) fn wait_for_sled(&self) -> Result<(), StoreError> {
+        let path = self.database();
+        let give_up = Instant::now() + PATIENCE_WITH_SLED;
+        let wait = || {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+                Err(error) => return Err(error),
+            };
+            loop {
+                match file.try_lock() {
+                    Ok(()) => return file.unlock().map(|()| true),
+                    Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                    Err(TryLockError::WouldBlock) => return Ok(false),
+                    Err(TryLockError::Error(error)) => return Err(error),
+                }
+            }
+        };
+        match wait() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::Locked(format!(
+                "another program has {} open; stop it",
+                path.display()
+            ))),
+            Err(error) => Err(self.failed("opening the database", &error)),
+        }
+    }
+
     /// An error for damage in general.
     pub(super) fn damaged(&self, what: &str) -> StoreError {
         damaged(&self.path, what)
@@ -157,6 +196,14 @@ impl Folder {
     /// An error for reading or writing that failed.
     pub(super) fn failed(&self, doing: &str, error: &dyn std::fmt::Display) -> StoreError {
         StoreError::Io(format!("{doing} in {} failed: {error}", self.path.display()))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a child process that was just forked off has a copy
+        // of the handle. If unlocking fails, the end of the process unlocks it.
+        let _ = self.lock.unlock();
     }
 }
 
@@ -219,13 +266,20 @@ fn refuse_if_foreign(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Makes a folder, and those above it, for the owner alone; leaves one that exists as it is.
+/// Makes a folder, and those above it, for the owner alone, so that they outlast a power loss;
+/// leaves one that exists as it is.
 pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path)?;
+    let parents = missing.into_iter().filter_map(Path::parent);
+    parents
+        .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it })
+        .try_for_each(sync_folder)
 }
 
 /// The same options, with files that are made readable and writable by the owner alone.

@@ -118,7 +118,6 @@ impl Default for SledOptions {
 
 /// The embedded store. See the module for what it keeps and how.
 pub struct SledStore {
-    folder: Folder,
     tree: Db,
     /// Held for reading by those that must not see half a group.
     writer: RwLock<Writer>,
@@ -126,6 +125,8 @@ pub struct SledStore {
     published: Mutex<Note>,
     /// The state found by the check at start, until somebody takes it or it has changed.
     found: Mutex<Option<State>>,
+    /// The last field, so that the folder is unlocked once all else is closed.
+    folder: Folder,
 }
 
 /// Puts what was written to the log file on the disk.
@@ -157,11 +158,11 @@ impl SledStore {
         let (folder, opened) = open::open(dir, options)?;
         let Opened { tree, note, state, head, log } = opened;
         Ok(Self {
-            folder,
             tree,
             writer: RwLock::new(Writer { note, head, log, sync, failure: None }),
             published: Mutex::new(note),
             found: Mutex::new(Some(state)),
+            folder,
         })
     }
 
@@ -315,6 +316,16 @@ impl Writer {
             let what = format!("an earlier write failed ({failure}); restart the server");
             Err(folder.failed("reading and writing", &what))
         })
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = writer.head.sync() {
+            // The store is whole without it; only the check at the next start is less strict.
+            tracing::warn!(%error, "the head file could not be synced at the end");
+        }
     }
 }
 

@@ -80,10 +80,13 @@ fn reopen(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, St
         Ok(opened) => return Ok(opened),
         Err(refused) => refused,
     };
-    match keepsake.put_back() {
+    let put_back = folder.wait_for_sled().and_then(|()| {
+        keepsake.put_back().map_err(|error| folder.failed("putting back the files", &error))
+    });
+    match put_back {
         Ok(()) => Err(refused),
         Err(error) => Err(StoreError::Damaged(format!(
-            "{refused}. Also, putting back what sled changed while it opened failed: {error}"
+            "{refused}. Not all that sled changed while it opened could be put back: {error}"
         ))),
     }
 }
@@ -106,6 +109,7 @@ fn attempt(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, S
 
 /// Opens sled's database, or makes it.
 fn sled_at(folder: &Folder, options: &SledOptions) -> Result<Db, StoreError> {
+    folder.wait_for_sled()?;
     let config = sled::Config::new()
         .path(folder.sled())
         .cache_capacity(options.cache_bytes)

@@ -168,6 +168,19 @@ fn every_other_file_damaged_or_missing_is_found_or_harmless() {
 }
 
 #[test]
+fn one_torn_slot_of_the_head_file_is_no_damage() {
+    let (place, model) = TempStore::with_history(10);
+    let head = place.path().join("head");
+    let whole = fs::read(&head).unwrap();
+    for slot in [0, 512] {
+        let mut torn = whole.clone();
+        torn[slot + 30] ^= 1;
+        fs::write(&head, torn).unwrap();
+        model.assert_is_in(place.open().as_ref());
+    }
+}
+
+#[test]
 fn an_older_copy_of_the_log_is_found() {
     let (place, mut model) = TempStore::with_history(10);
     let log = place.path().join("sled/db");
