@@ -8,7 +8,7 @@
 //! - [`registry`]: the use cases. Takes permits, holds the snapshot, commits.
 //! - [`proto`]: the types generated from `proto/`.
 //! - [`grpc`]: the rim. The only server module that knows protobuf.
-//! - [`cli`]: the commands of `partnerctl`.
+//! - [`cli`]: the commands of `partnerctl`; [`commands`]: those of `partnerd`.
 //! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`files`], [`server`]: what puts a
 //!   server together.
 
@@ -24,6 +24,7 @@ pub mod proto;
 pub mod grpc;
 
 pub mod cli;
+pub mod commands;
 
 pub mod certs;
 pub mod config;

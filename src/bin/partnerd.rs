@@ -1,1 +1,21 @@
-fn main() {}
+//! The server's program: parse, start to log, run.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use partnerd::{
+    commands::Cli,
+    store::{
+        Store, StoreError,
+        sled::{SledOptions, SledStore},
+    },
+};
+
+fn main() -> ExitCode {
+    Cli::parse().run(open_store)
+}
+
+/// The only place that names a store.
+fn open_store(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(SledStore::open(folder, &SledOptions::default())?))
+}

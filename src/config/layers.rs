@@ -103,11 +103,24 @@ impl Layers {
         Ok(self)
     }
 
+    /// Adds the environment of this process.
+    ///
+    /// # Errors
+    /// As for [`Layers::environment`].
+    pub fn process_environment(self) -> Result<Self, ConfigError> {
+        self.environment(std::env::vars_os())
+    }
+
     /// Adds the command line. Of two flags for one key the last one counts.
     #[must_use]
     pub fn flags(mut self, flags: Vec<Flag>) -> Self {
         self.flags = flags;
         self
+    }
+
+    /// The text of a key that must be known before the rest is read.
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.get(key)?.value.as_str().map(str::to_owned)
     }
 
     /// The value of a key from the first layer that has it.

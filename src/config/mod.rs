@@ -175,7 +175,11 @@ impl Config {
             r.size("auth.max_token_bytes", Size::kib(8), Size::kib(1)..=Size::kib(64));
         let dev = development.is_some();
         let (data_dir, tls, issuers) = match development {
-            Some(Development { data_dir, tls, issuer }) => (data_dir, Some(tls), vec![issuer]),
+            Some(Development { data_dir, tls, issuer }) => {
+                // Known here too: it names the development folder, in which the data has a place.
+                let _folder = r.path("data_dir");
+                (data_dir, Some(tls), vec![issuer])
+            }
             None => (
                 r.required_path("data_dir", "name the folder for the data"),
                 read_tls(r),

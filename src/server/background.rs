@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
-use tokio::{
-    task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shutdown;
 
 /// How often the answers that were kept for retries, and whose time has run out, are forgotten.
 pub const ANSWER_SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Does a piece of blocking work every `period`, the first time at once, until the server drains.
-/// A panic in the work is logged by the process's panic hook, and the next period comes anyway.
-pub async fn every(period: Duration, shutdown: Shutdown, work: impl Fn() + Clone + Send + 'static) {
+/// How often a development server makes its administrator's token anew, which lives for a day.
+pub const DEV_REFRESH_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Does a piece of work every `period`, the first time after one of them, until the server drains.
+pub async fn every<W>(period: Duration, shutdown: Shutdown, work: impl Fn() -> W)
+where
+    W: Future<Output = ()>,
+{
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => work().await,
             () = shutdown.draining() => return,
         }
-        // The only error is a panic, and the hook has logged that.
-        let _ = spawn_blocking(work.clone()).await;
     }
 }

@@ -124,9 +124,7 @@ impl http_body::Body for TimedBody {
             return Pin::new(&mut self.inner).poll_frame(cx);
         }
         self.over = true;
-        let mut trailers = HeaderMap::new();
-        let status = Refusal::TooLate { allowed: self.allowed }.status();
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(Refusal::TooLate { allowed: self.allowed }.trailers()))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body as _, Frame};
 use tonic::{Status, body::Body, server::NamedService};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService, Shutdown};
+use super::{CallFuture, CallService, Shutdown, refusal::Refusal};
 use crate::proto;
 
 /// What the health service says. The empty name stands for the server as a whole.
@@ -118,8 +118,6 @@ impl http_body::Body for EndingBody {
             return Poll::Pending;
         }
         self.over = true;
-        let mut trailers = HeaderMap::new();
-        let status = Status::unavailable("the server is shutting down; connect again");
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(Refusal::Draining.trailers()))
     }
 }

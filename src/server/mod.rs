@@ -6,10 +6,12 @@
 //! [`layered`] is given, authentication first.
 
 mod accept;
+mod assembly;
 mod background;
 mod concurrency;
 mod connection;
 mod deadline;
+mod door;
 mod grpc_only;
 mod health;
 mod panics;
@@ -29,7 +31,8 @@ use crate::{config::Limits, telemetry::Telemetry};
 
 pub use self::{
     accept::{Security, serve},
-    background::{ANSWER_SWEEP_INTERVAL, every},
+    assembly::{Assembly, StartError, credentials, listen},
+    background::{ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, every},
     concurrency::Concurrency,
     deadline::Deadline,
     grpc_only::GrpcOnly,
@@ -60,7 +63,10 @@ impl<S> CallService for S where
 type CallFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Puts the layers that every call passes around a service, the outermost first.
-pub fn layered(service: impl CallService, limits: &Limits) -> impl CallService {
+pub fn layered<S>(service: S, limits: &Limits) -> impl CallService + Sync + use<S>
+where
+    S: CallService + Sync,
+{
     let service = Concurrency::new(service, limits.max_concurrent_requests);
     let service =
         Deadline::new(service, limits.default_request_timeout, limits.max_request_timeout);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 use tower::{Service, ServiceExt};
@@ -92,11 +92,8 @@ impl http_body::Body for CaughtBody {
             Ok(poll) => poll,
             Err(_logged) => {
                 self.inner = None;
-                let mut trailers = HeaderMap::new();
-                let status = Refusal::Panicked { request_id: &self.request_id }.status();
-                Poll::Ready(Some(
-                    status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)),
-                ))
+                let refusal = Refusal::Panicked { request_id: &self.request_id };
+                Poll::Ready(Some(refusal.trailers()))
             }
         }
     }

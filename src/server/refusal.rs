@@ -1,18 +1,17 @@
-//! The errors that the layers answer with before a call reaches its service.
+//! The errors that the layers answer with before a call reaches its service, or in its stead.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use http::Response;
+use http::{HeaderMap, Response};
+use http_body::Frame;
 use tonic::{Code, Status, body::Body};
-use tonic_types::{ErrorDetails, StatusExt};
 
-/// The domain of every reason, as `google.rpc.ErrorInfo` has it.
-const DOMAIN: &str = "federation.xmpp";
+use crate::grpc::status;
 
 /// When a client that was refused for want of room may try again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Why a layer refuses a call.
+/// Why a layer refuses a call, or breaks it off.
 #[derive(Debug)]
 pub(super) enum Refusal<'a> {
     /// The service panicked.
@@ -23,52 +22,47 @@ pub(super) enum Refusal<'a> {
     BadDeadline,
     /// As many calls run as may.
     TooManyCalls { limit: usize },
+    /// The server is going away.
+    Draining,
 }
 
 impl Refusal<'_> {
-    /// The status, with its details.
-    pub fn status(&self) -> Status {
-        let (code, reason, message) = match self {
-            Self::Panicked { request_id } => (
-                Code::Internal,
-                "INTERNAL",
-                format!("internal error; when you report it, quote the request id {request_id}"),
-            ),
-            Self::TooLate { allowed } => (
-                Code::DeadlineExceeded,
-                "DEADLINE_EXCEEDED",
-                format!("no answer within {allowed:?}; ask for less, or allow more time"),
-            ),
-            Self::BadDeadline => (
-                Code::InvalidArgument,
-                "DEADLINE_MALFORMED",
-                "grpc-timeout is malformed; write 1 to 8 digits and one of H, M, S, m, u, n"
-                    .to_owned(),
-            ),
-            Self::TooManyCalls { limit } => (
-                Code::ResourceExhausted,
-                "TOO_MANY_CALLS",
-                format!("{limit} calls are running, which is the limit; try again shortly"),
-            ),
-        };
-        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, self.metadata());
-        if let Self::TooManyCalls { .. } = self {
-            details.set_retry_info(Some(RETRY_DELAY));
-        }
-        Status::with_error_details(code, message, details)
-    }
-
-    /// The response: trailers only.
+    /// As a response of its own: trailers only.
     pub fn response(&self) -> Response<Body> {
         self.status().into_http()
     }
 
-    fn metadata(&self) -> HashMap<String, String> {
-        let (key, value) = match self {
-            Self::Panicked { request_id } => ("request_id", (*request_id).to_owned()),
-            Self::TooManyCalls { limit } => ("limit", limit.to_string()),
-            Self::TooLate { .. } | Self::BadDeadline => return HashMap::new(),
-        };
-        HashMap::from([(key.to_owned(), value)])
+    /// As the end of a response that has begun.
+    pub fn trailers<D>(&self) -> Result<Frame<D>, Status> {
+        let mut trailers = HeaderMap::new();
+        self.status().add_header(&mut trailers)?;
+        Ok(Frame::trailers(trailers))
+    }
+
+    fn status(&self) -> Status {
+        match self {
+            Self::Panicked { request_id } => status::status(
+                Code::Internal,
+                "INTERNAL",
+                format!("internal error; when you report it, quote the request id {request_id}"),
+            ),
+            Self::TooLate { allowed } => status::status(
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                format!("no answer within {allowed:?}; ask for less, or allow more time"),
+            ),
+            Self::BadDeadline => status::status(
+                Code::InvalidArgument,
+                "DEADLINE_MALFORMED",
+                "grpc-timeout is malformed; write 1 to 8 digits and one of H, M, S, m, u, n",
+            ),
+            Self::TooManyCalls { limit } => status::retry_later(
+                Code::ResourceExhausted,
+                "TOO_MANY_CALLS",
+                &format!("{limit} calls are running, which is the limit; try again shortly"),
+                RETRY_DELAY,
+            ),
+            Self::Draining => status::draining(),
+        }
     }
 }

@@ -3,9 +3,12 @@
 mod harness;
 
 mod access;
+mod durability;
 mod filters;
+mod hostile;
 mod layers;
 mod lists;
 mod partners;
 mod resolve;
 mod settings;
+mod uses;

@@ -1,0 +1,260 @@
+//! The composition root: from a checked configuration to a server that answers.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    task::{JoinSet, spawn_blocking},
+};
+use tower::Layer;
+
+use super::{
+    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, Reload, Security, Shutdown,
+    door::GrpcDoor, every, health, layered, on_hangup, reflection, reload_on_change, serve,
+};
+use crate::{
+    auth::{
+        issuer::{AuthConfigError, KeySource},
+        layer::AuthLayer,
+        token::{TokenLimits, Verifier},
+    },
+    config::{self, Auth, Config, ConfigError, Limits},
+    dev::{DevError, DevFolder},
+    grpc,
+    registry::{self, Registry},
+    store::{Store, StoreError},
+    tls::{ServerTls, TlsConfig, TlsError},
+};
+
+/// A server that is ready to be given listeners.
+#[derive(Debug)]
+pub struct Assembly {
+    registry: Arc<Registry>,
+    verifier: Arc<Verifier>,
+    security: Security,
+    limits: Limits,
+    reflection: bool,
+    reload_interval: Duration,
+    reloads: Vec<Reload>,
+    development: Option<Arc<DevFolder>>,
+}
+
+/// Why a server did not start: one line for each thing to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The issuers of tokens, or their keys.
+    #[error(transparent)]
+    Auth(#[from] AuthConfigError),
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The development folder.
+    #[error(transparent)]
+    Dev(#[from] DevError),
+    /// An address.
+    #[error("cannot listen on {address}: {error}; {remedy}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The system.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Builds what the configuration says about tokens and certificates, without starting anything.
+///
+/// # Errors
+/// What cannot be read, or does not fit together.
+pub fn credentials(config: &Config) -> Result<(Verifier, Security), StartError> {
+    let Auth { issuers, max_token_bytes } = config.auth.clone();
+    let verifier = Verifier::new(issuers, TokenLimits { max_token_bytes })?;
+    let security = match &config.tls {
+        Some(tls) => Security::Tls(Arc::new(ServerTls::load(tls, Timestamp::now())?)),
+        None => Security::PlainText,
+    };
+    Ok((verifier, security))
+}
+
+/// Binds every address.
+///
+/// # Errors
+/// The first that cannot be bound.
+pub async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for &address in addresses {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::AddrInUse => "stop the other server, or give another --listen",
+                io::ErrorKind::PermissionDenied => "give a port from 1024 upwards with --listen",
+                _ => "give an address of this machine with --listen",
+            };
+            StartError::Listen { address, error, remedy }
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+impl Assembly {
+    /// Puts a server together upon a store. Blocks while it loads the state.
+    ///
+    /// # Errors
+    /// What [`credentials`] reports, or the store.
+    pub fn new(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let (verifier, security) = credentials(&config)?;
+        let verifier = Arc::new(verifier);
+        let reloads = reloads(&config, &verifier, &security);
+        // Everything by name: a new section fails to compile until it is thought of here.
+        let Config { listen: _, data_dir: _, dev: _, tls: _, auth: _, limits, log: _, server } =
+            config;
+        let config::Server { local_domains, reflection, reload_interval } = server;
+        let options = registry::Options {
+            local_domains: local_domains.into_iter().collect(),
+            write_queue_length: limits.write_queue,
+            ..registry::Options::default()
+        };
+        let registry = Arc::new(Registry::open(store, options)?);
+        let development = None;
+        Ok(Self {
+            registry,
+            verifier,
+            security,
+            limits,
+            reflection,
+            reload_interval,
+            reloads,
+            development,
+        })
+    }
+
+    /// Keeps the folder of a development server fresh while it serves.
+    #[must_use]
+    pub fn with_development(mut self, folder: DevFolder) -> Self {
+        self.development = Some(Arc::new(folder));
+        self
+    }
+
+    /// Serves until `shutdown` says to stop, and then closes the registry: when this returns,
+    /// every write that was answered is on the disk.
+    ///
+    /// # Errors
+    /// If the process cannot listen to its signals.
+    pub async fn serve(
+        self,
+        listeners: Vec<TcpListener>,
+        shutdown: Shutdown,
+    ) -> Result<(), StartError> {
+        let registry = self.registry.clone();
+        let mut tasks = JoinSet::new();
+        let service = self.service(&mut tasks, &shutdown).await;
+        let (security, limits) = (self.security.clone(), self.limits.clone());
+        self.spawn_background(&mut tasks, &shutdown)?;
+        serve(listeners, security, service, &limits, shutdown).await;
+        tasks.shutdown().await;
+        registry.close().await;
+        Ok(())
+    }
+
+    /// The services, behind authentication, behind the layers of every call.
+    async fn service(
+        &self,
+        tasks: &mut JoinSet<()>,
+        shutdown: &Shutdown,
+    ) -> impl CallService + Sync + use<> {
+        let (health, health_service) = health(grpc::SERVICE_NAMES.to_vec(), shutdown.clone()).await;
+        tasks.spawn(health.follow(shutdown.clone()));
+        let limits = grpc::Limits {
+            max_message_bytes: self.limits.max_message_bytes,
+            max_batch_items: self.limits.max_batch,
+        };
+        let mut routes = grpc::routes(&self.registry, limits).add_service(health_service);
+        if self.reflection {
+            routes = routes.add_service(reflection(shutdown.clone()));
+        }
+        let door = GrpcDoor::new(self.registry.clone());
+        let authenticated = AuthLayer::new(self.verifier.clone(), door).layer(routes.prepare());
+        layered(authenticated, &self.limits)
+    }
+
+    fn spawn_background(
+        self,
+        tasks: &mut JoinSet<()>,
+        shutdown: &Shutdown,
+    ) -> Result<(), StartError> {
+        let now = Arc::new(Notify::new());
+        tasks.spawn(on_hangup(now.clone())?);
+        tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
+
+        let registry = self.registry;
+        tasks
+            .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
+        if let Some(folder) = self.development {
+            tasks.spawn(every(DEV_REFRESH_INTERVAL, shutdown.clone(), move || {
+                refresh(folder.clone())
+            }));
+        }
+        Ok(())
+    }
+}
+
+async fn sweep(registry: Arc<Registry>) {
+    match registry.forget_old_answers().await {
+        Ok(forgotten) => {
+            tracing::debug!(forgotten, "forgot answers that can no longer be asked for")
+        }
+        Err(error) => tracing::warn!(?error, "cannot forget old answers"),
+    }
+}
+
+async fn refresh(folder: Arc<DevFolder>) {
+    let refreshed = spawn_blocking(move || folder.refresh(Timestamp::now())).await;
+    if let Ok(Err(error)) = refreshed {
+        tracing::error!(%error, "cannot make the development token anew");
+    }
+}
+
+/// The files that may change while the server runs.
+fn reloads(config: &Config, verifier: &Arc<Verifier>, security: &Security) -> Vec<Reload> {
+    let mut reloads = vec![keys(config, verifier.clone())];
+    if let (Security::Tls(tls), Some(files)) = (security, &config.tls) {
+        reloads.push(certificates(files, tls.clone()));
+    }
+    reloads
+}
+
+fn keys(config: &Config, verifier: Arc<Verifier>) -> Reload {
+    let sources = config.auth.issuers.iter().flat_map(|issuer| &issuer.keys);
+    let files = sources.map(|source| {
+        let (KeySource::PemFile { path, .. }
+        | KeySource::JwksFile { path, .. }
+        | KeySource::SecretFile { path, .. }) = source;
+        path.clone()
+    });
+    Reload::new("keys of token issuers", files.collect(), move || {
+        let failed = verifier.reload().failed;
+        let lines: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        if lines.is_empty() { Ok(()) } else { Err(lines.join("; ")) }
+    })
+}
+
+fn certificates(config: &TlsConfig, tls: Arc<ServerTls>) -> Reload {
+    let TlsConfig { cert_file, key_file, client_ca_file, client_auth: _ } = config;
+    let mut files: Vec<PathBuf> = vec![cert_file.clone(), key_file.clone()];
+    files.extend(client_ca_file.clone());
+    Reload::new("TLS certificates", files, move || {
+        tls.reload_if_changed(Timestamp::now()).map(|_changed| ())
+    })
+}

@@ -1,0 +1,51 @@
+//! The gRPC door of the authentication layer: what a method asks for, and how a refusal looks.
+
+use std::sync::Arc;
+
+use http::{Extensions, Response};
+use tonic::{Status, body::Body};
+
+use crate::{
+    auth::{
+        Caller, Policy,
+        layer::{Door, Rejection},
+        policy::Access,
+    },
+    grpc::methods,
+    registry::Registry,
+    telemetry::RequestInfo,
+};
+
+/// Knows the methods by their descriptors and the roles by the registry.
+#[derive(Debug)]
+pub(super) struct GrpcDoor {
+    registry: Arc<Registry>,
+}
+
+impl GrpcDoor {
+    pub const fn new(registry: Arc<Registry>) -> Self {
+        Self { registry }
+    }
+}
+
+impl Door for GrpcDoor {
+    type Body = Body;
+
+    fn access_of(&self, path: &str) -> Option<Access> {
+        methods::access_of(path)
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        self.registry.policy()
+    }
+
+    fn identified(&self, extensions: &Extensions, caller: &Caller) {
+        if let Some(info) = extensions.get::<Arc<RequestInfo>>() {
+            info.set_subject(caller.subject.clone());
+        }
+    }
+
+    fn reject(&self, rejection: Rejection) -> Response<Body> {
+        Status::from(rejection).into_http()
+    }
+}
