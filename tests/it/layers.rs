@@ -34,6 +34,7 @@ const EVERYTHING: &[&str] = &[
     "proto",
     "grpc",
     "cli",
+    "commands",
     "certs",
     "config",
     "dev",
@@ -43,33 +44,31 @@ const EVERYTHING: &[&str] = &[
     "tls",
 ];
 
+const WIRE: &[&str] = &["tonic", "prost", "sled"];
+
 /// Only `grpc`, `proto` and `cli` know protobuf; only `store` knows sled; only the rim and what
 /// puts a server together know tonic.
 const ROOMS: &[Room] = &[
     room("domain", &[], &["tokio", "tonic", "prost", "sled", "http", "hyper", "tower"]),
-    room("auth", &["domain"], &["tonic", "prost", "sled"]),
+    room("auth", &["domain"], WIRE),
     room("store", &["domain"], &["tonic", "hyper", "tower"]),
     room("registry", &["domain", "auth", "store"], &["tonic", "prost", "sled", "hyper", "tower"]),
     room("proto", &[], &["tokio", "sled"]),
     room("grpc", &["proto", "domain", "auth", "registry", "telemetry"], &["sled"]),
     room("cli", &["proto", "domain"], &["sled"]),
-    room("files", &[], &["tonic", "prost", "sled"]),
-    room("certs", &["files"], &["tonic", "prost", "sled"]),
-    room("tls", &["certs", "files"], &["tonic", "prost", "sled"]),
-    room("config", &["domain", "auth", "tls"], &["tonic", "prost", "sled"]),
+    room("files", &[], WIRE),
+    room("certs", &["files"], WIRE),
+    room("tls", &["certs", "files"], WIRE),
+    room("config", &["domain", "auth", "tls"], WIRE),
     room("telemetry", &["config", "domain"], &["prost", "sled"]),
-    room(
-        "dev",
-        &["auth", "certs", "config", "domain", "files", "tls"],
-        &["tonic", "prost", "sled"],
-    ),
+    room("dev", &["auth", "certs", "config", "domain", "files", "tls"], WIRE),
     room("server", EVERYTHING, &["prost", "sled"]),
-    room(
-        "bin",
-        &["auth", "certs", "cli", "config", "dev", "server", "telemetry"],
-        &["prost", "sled"],
-    ),
+    room("commands", &["certs", "config", "dev", "server", "store", "telemetry"], WIRE),
+    room("bin", &["cli", "commands", "store"], &["tonic", "prost"]),
 ];
+
+/// What a store of our own is called; `main` names one, and nothing else knows which it is.
+const STORES: &[&str] = &["sled", "SledStore"];
 
 #[test]
 fn every_module_knows_only_what_it_may() {
@@ -92,6 +91,16 @@ fn every_module_knows_only_what_it_may() {
 }
 
 #[test]
+fn only_the_program_names_a_store() {
+    let elsewhere = Source::all().into_iter().filter(|source| {
+        let may = matches!(&*source.module, "store" | "bin");
+        !may && STORES.iter().any(|store| source.names.words.contains(*store))
+    });
+    let files: Vec<_> = elsewhere.map(|source| source.file).collect();
+    assert!(files.is_empty(), "take an `Arc<dyn Store>` instead in {files:?}");
+}
+
+#[test]
 fn every_row_of_the_table_is_a_module() {
     let modules: BTreeSet<_> = Source::all().into_iter().map(|source| source.module).collect();
     let rows: BTreeSet<_> = ROOMS.iter().map(|room| room.name.to_owned()).collect();
@@ -109,6 +118,7 @@ fn the_reader_of_sources_sees_every_way_to_name_a_module() {
         use ::sled::Db;
         use super::super::outside::Thing;
         /* crate::in_a_block /* nested */ still */
+        use partnerd::theta::{Thing, tonic::{inner}};
         fn f(s: &str) -> crate::delta::T { tonic_types::x("crate::in_a_text \" crate::too"); r#"crate::raw"# }
         const C: char = '"'; use crate::epsilon; fn g<'a>(x: &'a str) { self::sled::open(x) }
         #[cfg(test)]
@@ -117,8 +127,9 @@ fn the_reader_of_sources_sees_every_way_to_name_a_module() {
     "##;
     let names = Names::read(text);
     let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(names.ours, set(&["alpha", "beta", "gamma", "delta", "epsilon", "eta"]));
+    assert_eq!(names.ours, set(&["alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta"]));
     assert!(names.foreign.is_superset(&set(&["sled", "tonic_types"])));
+    assert!(!names.foreign.contains("tonic"));
     assert!(!Names::read("fn f() { self::sled::open(); }").foreign.contains("sled"));
 }
 
@@ -181,6 +192,8 @@ struct Names {
     ours: BTreeSet<String>,
     /// First segments of paths that do not begin at our own root.
     foreign: BTreeSet<String>,
+    /// Every word.
+    words: BTreeSet<String>,
 }
 
 impl Names {
@@ -190,20 +203,33 @@ impl Names {
         let mut at = 0;
         while at < tokens.len() {
             let rest = &tokens[at..];
-            if let ["mod", "tests", "{", ..] = *rest {
-                at += 2 + group(&rest[2..]).len();
-                continue;
-            }
-            let is_inside_path = match tokens[..at] {
-                [.., before, "::"] => is_word(before) && before != "use",
-                _ => false,
+            let read = match *rest {
+                ["mod", "tests", "{", ..] => 2 + group(&rest[2..]).len(),
+                ["use", next, ..] if next != "<" => {
+                    let end = rest.iter().position(|token| *token == ";").unwrap_or(rest.len());
+                    let path = &rest[1..end];
+                    names.add_path(path.strip_prefix(&["::"]).unwrap_or(path));
+                    names.add_words(path);
+                    end
+                }
+                _ => {
+                    let is_inside_path =
+                        matches!(tokens[..at], [.., before, "::"] if is_word(before));
+                    if !is_inside_path {
+                        names.add_path(rest);
+                    }
+                    names.add_words(&rest[..1]);
+                    1
+                }
             };
-            if !is_inside_path {
-                names.add_path(rest);
-            }
-            at += 1;
+            at += read;
         }
         names
+    }
+
+    fn add_words(&mut self, tokens: &[&str]) {
+        let words = tokens.iter().filter(|token| is_word(token));
+        self.words.extend(words.map(|&word| word.to_owned()));
     }
 
     fn add_path(&mut self, path: &[&str]) {
@@ -219,8 +245,8 @@ impl Names {
             ["crate" | "partnerd", "::", module, ..] => {
                 self.ours.insert(module.to_owned());
             }
-            ["self" | "super" | "Self" | "use", "::", ..] => {}
-            [name, "::", ..] | ["use", name, ";" | "as", ..] if is_word(name) => {
+            ["self" | "super" | "Self", "::", ..] => {}
+            [name] | [name, "::" | "as", ..] if is_word(name) => {
                 self.foreign.insert(name.to_owned());
             }
             _ => {}

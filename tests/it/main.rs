@@ -4,6 +4,7 @@ mod harness;
 
 mod access;
 mod durability;
+mod filters;
 mod hostile;
 mod layers;
 mod lists;
