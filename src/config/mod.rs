@@ -267,6 +267,13 @@ fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
     }
 }
 
+impl Default for Limits {
+    /// The documented defaults.
+    fn default() -> Self {
+        Self::read(&Reader::new(&Layers::without_file()))
+    }
+}
+
 impl Limits {
     fn read(r: &Reader<'_>) -> Self {
         let span = |key, default, least, most| {
