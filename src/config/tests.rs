@@ -108,7 +108,7 @@ fn each_mistake_has_its_line() {
         ),
         (
             top("listen = []"),
-            "partnerd.toml: listen: no address; give at least one, such as 127.0.0.1:7443",
+            "partnerd.toml: listen: is empty; give at least one, such as 127.0.0.1:7443",
         ),
         (
             but("data_dir = \"data\"", ""),
@@ -120,7 +120,7 @@ fn each_mistake_has_its_line() {
         ),
         (
             but("audiences = [\"partnerd\"]", "audiences = []"),
-            "auth.issuers[0].audiences is missing: list the `aud` values that mean this service (or set PARTNERD_AUTH_ISSUERS_0_AUDIENCES)",
+            "partnerd.toml: auth.issuers[0].audiences: is empty; list the `aud` values that mean this service",
         ),
         (
             but("algorithms = [\"RS256\"]", ""),
