@@ -128,7 +128,9 @@ fn shows_no_header(metadata: &Metadata<'_>) -> bool {
 
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = panic.payload_as_str().unwrap_or("no message");
+    let payload = panic.payload();
+    let formatted = payload.downcast_ref::<String>().map(String::as_str);
+    let message = formatted.or_else(|| payload.downcast_ref().copied()).unwrap_or("no message");
     tracing::error!(location, message, "panicked; this is a bug in the server");
 }
 
