@@ -12,6 +12,7 @@ const SERVICES: &[&str] = &[
     "xmpp/federation/v1/maintenance_service.proto",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script OUT_DIR in no other way")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
 

@@ -252,6 +252,18 @@ impl Policy {
         }
     }
 
+    /// Whether `call` may do `A` to anything at all. Asked before the request is looked at, so that
+    /// nobody learns from a request's faults what he may not do.
+    ///
+    /// # Errors
+    /// A [`Denial`] that names the missing permission.
+    pub fn allow<A: Action>(&self, call: &Call, purpose: Purpose) -> Result<(), Denial> {
+        if (self.permissions(&call.caller) & Self::enough::<A>(purpose)).is_empty() {
+            return Err(Denial::Permission(A::PERMISSION));
+        }
+        Ok(())
+    }
+
     /// Leave for `call` to do `A` to what has no fields and no scope.
     ///
     /// # Errors
@@ -367,15 +379,11 @@ impl Policy {
         purpose: Purpose,
         target: A::Target,
     ) -> Result<Permit<A>, Denial> {
-        let held = self.permissions(&call.caller);
-        let enough = Self::enough::<A>(purpose);
-        if (held & enough).is_empty() {
-            return Err(Denial::Permission(A::PERMISSION));
-        }
+        self.allow::<A>(call, purpose)?;
         Ok(Permit {
             target,
             purpose,
-            reach: self.reach(&call.caller, enough),
+            reach: self.reach(&call.caller, Self::enough::<A>(purpose)),
             readable: self.reach(&call.caller, EnumSet::only(Permission::PartnersGet)),
             actor: call.actor(),
         })

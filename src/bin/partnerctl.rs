@@ -1,1 +1,7 @@
-fn main() {}
+//! partnerctl: administers the XMPP domains that we may federate with.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    partnerd::cli::main()
+}

@@ -31,11 +31,7 @@ impl MaintenanceService for Maintenance {
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
         let begun = begin(&self.registry, request).await?;
-        let permit = self
-            .registry
-            .policy()
-            .permit::<ReadStatus>(&begun.call, Purpose::Commit)
-            .map_err(|denial| status::denied(denial, None))?;
+        let permit = self.registry.policy().permit::<ReadStatus>(&begun.call, Purpose::Commit)?;
         let registry = Arc::clone(&self.registry);
         let now = tokio::task::spawn_blocking(move || registry.status(&permit))
             .await

@@ -17,7 +17,7 @@ use crate::{
         Call, Denial, Permit,
         policy::{
             CreatePartner, DeletePartner, GetPartner, ListPartners, PartnerFields, Policy, Purpose,
-            ResolveDomain, UndeletePartner,
+            ResolveDomain, UndeletePartner, UpdatePartner,
         },
     },
     domain::{
@@ -101,11 +101,7 @@ impl AllowedPartnerService for Partners {
         request: Request<pb::ListAllowedPartnersRequest>,
     ) -> Result<Response<pb::ListAllowedPartnersResponse>, Status> {
         let mut begun = begin(&self.registry, request).await?;
-        let permit = self
-            .registry
-            .policy()
-            .permit::<ListPartners>(&begun.call, Purpose::Commit)
-            .map_err(|denial| status::denied(denial, None))?;
+        let permit = self.registry.policy().permit::<ListPartners>(&begun.call, Purpose::Commit)?;
         let mut broken = Broken::default();
         let shown = ReadMask::parse(begun.message.read_mask.as_ref(), &mut broken);
         let query = list_query(std::mem::take(&mut begun.message), &mut broken);
@@ -130,6 +126,7 @@ impl AllowedPartnerService for Partners {
         let begun = begin(&self.registry, request).await?;
         let message = &begun.message;
         let purpose = Purpose::of(message.validate_only);
+        self.registry.policy().allow::<CreatePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let absent = pb::AllowedPartner::default();
         let partner = message.allowed_partner.as_ref().unwrap_or(&absent);
@@ -155,6 +152,7 @@ impl AllowedPartnerService for Partners {
         let begun = begin(&self.registry, request).await?;
         let message = &begun.message;
         let purpose = Purpose::of(message.validate_only);
+        self.registry.policy().allow::<UpdatePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let update = Update::parse(message, "", &mut broken);
         let retry = broken.retry("UpdateAllowedPartner", &message.request_id, message);
@@ -170,6 +168,7 @@ impl AllowedPartnerService for Partners {
         let begun = begin(&self.registry, request).await?;
         let message = &begun.message;
         let purpose = Purpose::of(message.validate_only);
+        self.registry.policy().allow::<DeletePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let domain = parse::partner_name(&message.name, "name", &mut broken);
         let retry = broken.retry("DeleteAllowedPartner", &message.request_id, message);
@@ -184,13 +183,15 @@ impl AllowedPartnerService for Partners {
     ) -> Result<Response<pb::AllowedPartner>, Status> {
         let begun = begin(&self.registry, request).await?;
         let message = &begun.message;
+        let purpose = Purpose::of(message.validate_only);
+        self.registry.policy().allow::<UndeletePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let domain = parse::partner_name(&message.name, "name", &mut broken);
         let retry = broken.retry("UndeleteAllowedPartner", &message.request_id, message);
         let permit = permit_if_known::<UndeletePartner>(
             &self.registry.policy(),
             &begun.call,
-            Purpose::of(message.validate_only),
+            purpose,
             domain,
         )?;
         let permit = complete(permit, broken)?;
@@ -242,6 +243,7 @@ impl AllowedPartnerService for Partners {
         let begun = begin(&self.registry, request).await?;
         let message = &begun.message;
         let purpose = Purpose::of(message.validate_only);
+        self.registry.policy().allow::<UpdatePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let names: Vec<_> = message.requests.iter().map(name_of_update).collect();
         self.check_batch("requests", &names, &mut broken);
@@ -276,6 +278,7 @@ impl AllowedPartnerService for Partners {
         let begun = begin(&self.registry, request).await?;
         let message = &begun.message;
         let purpose = Purpose::of(message.validate_only);
+        self.registry.policy().allow::<DeletePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let names: Vec<_> = message.requests.iter().map(|one| one.name.as_str()).collect();
         self.check_batch("requests", &names, &mut broken);
@@ -415,10 +418,7 @@ fn permit_if_known<A: crate::auth::policy::Action<Target = DomainName>>(
     purpose: Purpose,
     domain: Option<DomainName>,
 ) -> Result<Option<Permit<A>>, Status> {
-    domain
-        .map(|domain| policy.permit_domain(call, purpose, domain))
-        .transpose()
-        .map_err(|denial| status::denied(denial, None))
+    Ok(domain.map(|domain| policy.permit_domain(call, purpose, domain)).transpose()?)
 }
 
 fn delete_item(

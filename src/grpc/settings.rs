@@ -40,11 +40,7 @@ impl FederationSettingsService for Settings {
         request: Request<pb::GetFederationSettingsRequest>,
     ) -> Result<Response<pb::FederationSettings>, Status> {
         let begun = begin(&self.registry, request).await?;
-        let permit = self
-            .registry
-            .policy()
-            .permit::<GetSettings>(&begun.call, Purpose::Commit)
-            .map_err(|denial| status::denied(denial, None))?;
+        let permit = self.registry.policy().permit::<GetSettings>(&begun.call, Purpose::Commit)?;
         let mut broken = Broken::default();
         check_name(&begun.message.name, "name", &mut broken);
         broken.refuse().map_err(status::invalid)?;
@@ -61,8 +57,7 @@ impl FederationSettingsService for Settings {
         let permit = self
             .registry
             .policy()
-            .permit::<UpdateSettings>(&begun.call, Purpose::of(message.validate_only))
-            .map_err(|denial| status::denied(denial, None))?;
+            .permit::<UpdateSettings>(&begun.call, Purpose::of(message.validate_only))?;
         let mut broken = Broken::default();
         let change = change(message, &mut broken);
         let retry = broken.retry("UpdateFederationSettings", &message.request_id, message);

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    auth::{Denial, policy::paths},
+    auth::{Denial, layer::Rejection, policy::paths},
     domain::Violation,
     registry::{Error, Kind},
 };
@@ -115,9 +115,20 @@ impl From<Error> for Status {
     }
 }
 
-impl From<Denial> for Box<Status> {
+impl From<Denial> for Status {
     fn from(denial: Denial) -> Self {
-        Box::new(denied(denial, None))
+        denied(denial, None)
+    }
+}
+
+impl From<Rejection> for Status {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Token(error) => {
+                status(Code::Unauthenticated, error.reason(), error.to_string())
+            }
+            Rejection::Denied(denial) => denial.into(),
+        }
     }
 }
 

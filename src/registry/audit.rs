@@ -19,10 +19,12 @@ pub fn resource_changes(changes: &[Change]) -> Vec<ResourceChange> {
 fn resource_change(change: &Change) -> ResourceChange {
     match change {
         Change::Partner { before, after } => {
-            let earlier = before.as_ref().map_or_else(Vec::new, |before| partner_fields(before));
+            // A deleted partner of the same name is another partner.
+            let before = before.as_ref().filter(|before| before.uid == after.uid);
+            let earlier = before.map_or_else(Vec::new, |before| partner_fields(before));
             ResourceChange {
                 resource: format!("allowedPartners/{}", after.domain),
-                verb: verb(before.as_deref(), after),
+                verb: verb(before.map(|before| &**before), after),
                 fields: differences(&earlier, &partner_fields(after)),
             }
         }

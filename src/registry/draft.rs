@@ -32,7 +32,7 @@ pub struct Draft<'a> {
 /// A partner to be put in force, and where in the request it stands.
 #[derive(Debug)]
 pub struct Staged {
-    /// As it was, in force or deleted; `None` if it never was.
+    /// What is under its name now, in force or deleted; `None` if there is nothing.
     pub before: Option<Arc<AllowedPartner>>,
     /// As it shall be.
     pub after: Arc<AllowedPartner>,

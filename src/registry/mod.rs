@@ -13,7 +13,7 @@ pub mod settings;
 pub mod snapshot;
 pub mod writer;
 
-use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -36,8 +36,9 @@ use writer::Writer;
 pub struct Options {
     /// Domains that the server itself serves; they cannot be partners.
     pub local_domains: BTreeSet<DomainName>,
-    /// The most writes that wait for the disk; further ones are refused with a retry hint.
-    pub write_queue_length: NonZeroUsize,
+    /// The most writes that wait for the disk, at least 1; further ones are refused with a retry
+    /// hint.
+    pub write_queue_length: usize,
     /// The most snapshots that are kept for listings under way.
     pub retained_listings: usize,
     /// How long a snapshot is kept for a listing under way.
@@ -48,7 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             local_domains: BTreeSet::new(),
-            write_queue_length: NonZeroUsize::new(4_096).expect("not zero"),
+            write_queue_length: 4_096,
             retained_listings: 256,
             listing_ttl: Duration::from_secs(600),
         }

@@ -318,9 +318,8 @@ impl<'a> Listing<'a> {
         if self.query.order.is_by_name() {
             return self.matching(last).take(wanted).cloned().collect();
         }
-        let compare = |a: &&Arc<AllowedPartner>, b: &&Arc<AllowedPartner>| {
-            self.query.order.compare(a, b).then_with(|| a.domain.cmp(&b.domain))
-        };
+        let compare =
+            |a: &&Arc<AllowedPartner>, b: &&Arc<AllowedPartner>| self.query.order.compare(a, b);
         let last = last.and_then(|domain| {
             self.snapshot.partner(domain).or_else(|| self.snapshot.deleted(domain))
         });
@@ -360,7 +359,8 @@ fn created(
     let mut broken = Vec::new();
     let after = new_partner(draft, permit, terms.clone(), path, &mut broken)?;
     refuse(broken)?;
-    let staged = Staged { before: None, after: Arc::clone(&after), index: 0, path: path.into() };
+    let before = draft.state().deleted(domain).cloned();
+    let staged = Staged { before, after: Arc::clone(&after), index: 0, path: path.into() };
     draft.put(vec![staged], &[permit]).map_err(|error| Error { index: None, ..error })?;
     Ok(AnswerResult::Partners(vec![Some(after)]))
 }
@@ -376,6 +376,7 @@ fn updated(draft: &mut Draft<'_>, items: &[UpdateItem]) -> Result<AnswerResult, 
             changed(draft, item, before.as_ref(), &mut broken).map_err(|error| error.at(index))?;
         if before.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &after)) {
             let path = item.path.clone();
+            let before = before.or_else(|| draft.state().deleted(&after.domain).cloned());
             staged.push(Staged { before, after: Arc::clone(&after), index, path });
             permits.push(&item.permit);
         }

@@ -86,7 +86,7 @@ impl Writer {
         head: ChainHead,
         options: Options,
     ) -> Self {
-        let (queue, inbox) = mpsc::channel(options.write_queue_length.get());
+        let (queue, inbox) = mpsc::channel(options.write_queue_length.max(1));
         let options = Arc::new(options);
         let failure = Arc::new(OnceLock::new());
         let desk = Desk {

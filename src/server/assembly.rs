@@ -1,6 +1,6 @@
 //! The composition root: from a checked configuration to a server that answers.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -123,7 +123,7 @@ impl Assembly {
         let config::Server { local_domains, reflection, reload_interval } = server;
         let options = registry::Options {
             local_domains: local_domains.into_iter().collect(),
-            write_queue_length: NonZeroUsize::new(limits.write_queue).unwrap_or(NonZeroUsize::MIN),
+            write_queue_length: limits.write_queue,
             ..registry::Options::default()
         };
         let registry = Arc::new(Registry::open(store, options)?);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Extensions, Response};
-use tonic::{Code, Status, body::Body};
+use tonic::{Status, body::Body};
 
 use crate::{
     auth::{
@@ -11,7 +11,7 @@ use crate::{
         layer::{Door, Rejection},
         policy::Access,
     },
-    grpc::{methods, status},
+    grpc::methods,
     registry::Registry,
     telemetry::RequestInfo,
 };
@@ -46,12 +46,6 @@ impl Door for GrpcDoor {
     }
 
     fn reject(&self, rejection: Rejection) -> Response<Body> {
-        let status: Status = match rejection {
-            Rejection::Token(error) => {
-                status::status(Code::Unauthenticated, error.reason(), error.to_string())
-            }
-            Rejection::Denied(denial) => status::denied(denial, None),
-        };
-        status.into_http()
+        Status::from(rejection).into_http()
     }
 }

@@ -19,7 +19,7 @@ pub struct Reload {
     seen: Vec<Stamp>,
 }
 
-type Load = Box<dyn FnMut() -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send>;
+type Load = Box<dyn FnMut() -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
 
 /// What tells a file from its successor; `None` for one that is not there.
 type Stamp = Option<(SystemTime, u64)>;
@@ -30,7 +30,7 @@ impl Reload {
     pub fn new<E>(
         name: &'static str,
         files: Vec<PathBuf>,
-        mut load: impl FnMut() -> Result<(), E> + Send + 'static,
+        mut load: impl FnMut() -> Result<(), E> + Send + Sync + 'static,
     ) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -25,7 +25,8 @@ use crate::domain::{
 pub enum Change {
     /// A partner. A deleted one is there with its `delete_time`.
     Partner {
-        /// As it was; `None` if it never was.
+        /// What was under its name: as it was, or a deleted partner with another uid; `None` if
+        /// there was nothing.
         before: Option<Arc<AllowedPartner>>,
         /// As it is.
         after: Arc<AllowedPartner>,

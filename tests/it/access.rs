@@ -9,6 +9,7 @@ use partnerd::{
         ListRolesRequest, StatusRequest, TestPermissionsRequest,
     },
 };
+use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 use tonic::Code;
 
 use crate::harness::{
@@ -18,56 +19,84 @@ use crate::harness::{
 
 const ROLES: [&str; 6] = ["admin", "operator", "viewer", "helpdesk", "auditor", "sync-agent"];
 
-/// Calls a method with an empty message: what is not denied fails for another reason, or succeeds.
-async fn call(actor: &Actor, path: &'static str) -> Code {
+/// Calls a method with an empty message, but for `validate_only` where that is asked for: what is
+/// not denied fails for another reason, or succeeds. `None` if the method knows no `validate_only`.
+async fn call(actor: &Actor, path: &'static str, validate_only: bool) -> Option<Code> {
+    let (service, method) = path.trim_start_matches('/').split_once('/').expect("a path has two");
+    let service = methods::DESCRIPTORS.get_service_by_name(service).expect("it is ours");
+    let method = service.methods().find(|known| known.name() == method);
+    let mut message = match method {
+        Some(method) => DynamicMessage::new(method.input()),
+        None => DynamicMessage::new(service.methods().next().expect("there is one").input()),
+    };
+    if validate_only {
+        message.descriptor().get_field_by_name("validate_only")?;
+        message.set_field_by_name("validate_only", Value::Bool(true));
+    }
     let mut client = tonic::client::Grpc::new(actor.service());
     client.ready().await.expect("the connection is up");
-    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let codec = tonic_prost::ProstCodec::<DynamicMessage, ()>::default();
     let path = http::uri::PathAndQuery::from_static(path);
-    match client.unary(tonic::Request::new(()), path, codec).await {
-        Ok(_) => Code::Ok,
-        Err(status) => status.code(),
+    match client.unary(tonic::Request::new(message), path, codec).await {
+        Ok(_) => Some(Code::Ok),
+        Err(status) => Some(status.code()),
+    }
+}
+
+/// What an actor may do with a method: all of it, prepare it, or nothing.
+async fn verdict(actor: &Actor, path: &'static str) -> &'static str {
+    let denied = [Some(Code::PermissionDenied), Some(Code::Unauthenticated)];
+    if !denied.contains(&call(actor, path, false).await) {
+        return "may";
+    }
+    match call(actor, path, true).await {
+        None => "-",
+        preview if denied.contains(&preview) => "-",
+        Some(_) => "preview",
     }
 }
 
 #[tokio::test]
 async fn every_method_against_every_role_is_as_the_golden_table_says() {
     let server = TestServer::start().await;
-    let mut table = String::new();
-    let mut header = format!("{:<68}", "method");
+    let mut actors = Vec::new();
     for role in ROLES {
-        write!(header, "{role:<12}").unwrap();
+        actors.push((role, server.actor("somebody", &[role]).await));
     }
-    writeln!(table, "{}{:<12}{}", header, "no role", "no token").unwrap();
+    actors.push(("no role", server.actor("nobody", &["made-up"]).await));
+    actors.push(("no token", server.anonymous()));
+    let mut table = format!("{:<53}", "");
+    for (name, _) in &actors {
+        write!(table, "{name:<11}").unwrap();
+    }
     for (path, _) in methods::all() {
-        let mut row = format!("{:<68}", path.trim_start_matches('/'));
-        for role in ROLES {
-            let code = call(&server.actor("somebody", &[role]).await, path).await;
-            let cell = if code == Code::PermissionDenied { "-" } else { "may" };
-            write!(row, "{cell:<12}").unwrap();
+        let (_, method) = path.split_once("v1.").expect("every service is of this version");
+        write!(table, "\n{method:<53}").unwrap();
+        for (_, actor) in &actors {
+            write!(table, "{:<11}", verdict(actor, path).await).unwrap();
         }
-        let code = call(&server.actor("nobody", &["made-up"]).await, path).await;
-        let cell = if code == Code::PermissionDenied { "-" } else { "may" };
-        let anonymous = call(&server.anonymous(), path).await;
-        let without = if anonymous == Code::Unauthenticated { "-" } else { "may" };
-        writeln!(table, "{row}{cell:<12}{without}").unwrap();
     }
-    insta::assert_snapshot!("method_by_role", table);
+    let table: Vec<_> = table.lines().map(str::trim_end).collect();
+    insta::assert_snapshot!("method_by_role", table.join("\n"));
 }
 
 #[tokio::test]
 async fn a_method_that_does_not_exist_is_unimplemented_to_those_who_are_known() {
     let server = TestServer::start().await;
     let path = "/xmpp.federation.v1.AllowedPartnerService/Nonsense";
-    assert_eq!(call(&server.admin(), path).await, Code::Unimplemented);
-    assert_eq!(call(&server.anonymous(), path).await, Code::Unauthenticated);
+    assert_eq!(call(&server.admin(), path, false).await, Some(Code::Unimplemented));
+    assert_eq!(call(&server.anonymous(), path, false).await, Some(Code::Unauthenticated));
 }
 
 #[tokio::test]
 async fn a_denial_names_the_permission_that_is_missing() {
     let server = TestServer::start().await;
-    let denied = server.viewer().create("contoso.com", AllowedPartner::default()).await.unwrap_err();
-    assert_eq!((denied.code(), reason(&denied).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
+    let denied =
+        server.viewer().create("contoso.com", AllowedPartner::default()).await.unwrap_err();
+    assert_eq!(
+        (denied.code(), reason(&denied).as_str()),
+        (Code::PermissionDenied, "PERMISSION_DENIED")
+    );
     assert_eq!(metadata(&denied, "permission").as_deref(), Some("allowedPartners.create"));
     assert!(denied.message().contains("allowedPartners.create"));
 }
@@ -75,11 +104,16 @@ async fn a_denial_names_the_permission_that_is_missing() {
 #[tokio::test]
 async fn authorisation_comes_before_validation_and_existence() {
     let server = TestServer::start().await;
-    let malformed = pb::DeleteAllowedPartnerRequest { name: "nonsense".into(), ..Default::default() };
-    let denied = server.viewer().partners().delete_allowed_partner(malformed.clone()).await.unwrap_err();
+    let malformed =
+        pb::DeleteAllowedPartnerRequest { name: "nonsense".into(), ..Default::default() };
+    let denied =
+        server.viewer().partners().delete_allowed_partner(malformed.clone()).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     let refused = server.admin().partners().delete_allowed_partner(malformed).await.unwrap_err();
-    assert_eq!((refused.code(), fields(&refused)), (Code::InvalidArgument, vec!["name".to_owned()]));
+    assert_eq!(
+        (refused.code(), fields(&refused)),
+        (Code::InvalidArgument, vec!["name".to_owned()])
+    );
     // A preview may be asked for with less, but not by everybody, and it is no way to commit.
     let commit = server.helpdesk().delete("absent.example").await.unwrap_err();
     assert_eq!(commit.code(), Code::PermissionDenied);
@@ -91,14 +125,16 @@ async fn an_operator_may_suspend_and_change_nothing_else() {
     server.admin().create_plain("contoso.com").await;
     let operator = server.operator();
     let suspended = AllowedPartner { suspended: true, owner: "me".into(), ..Default::default() };
-    let done = operator.update(update("contoso.com", &["suspended"], suspended.clone())).await.unwrap();
+    let done =
+        operator.update(update("contoso.com", &["suspended"], suspended.clone())).await.unwrap();
     assert!(done.suspended && done.owner.is_empty());
     for (mask, offending) in [
         (&["suspended", "owner"][..], "owner"),
         (&["labels.tier"][..], "labels"),
         (&[][..], "owner"),
     ] {
-        let denied = operator.update(update("contoso.com", mask, suspended.clone())).await.unwrap_err();
+        let denied =
+            operator.update(update("contoso.com", mask, suspended.clone())).await.unwrap_err();
         assert_eq!(denied.code(), Code::PermissionDenied, "{mask:?}");
         assert_eq!(metadata(&denied, "fields").as_deref(), Some(offending));
     }
@@ -155,7 +191,8 @@ async fn the_question_whether_one_may_is_answered_with_the_reason() {
         permissions: vec!["allowedPartners.update".into(), "allowedPartners.delete".into()],
         fields: vec!["suspended".into(), "tls_negotiation".into()],
     };
-    let answer = server.operator().roles().test_permissions(request.clone()).await.unwrap().into_inner();
+    let answer =
+        server.operator().roles().test_permissions(request.clone()).await.unwrap().into_inner();
     let [update, delete] = &answer.verdicts[..] else { panic!("{answer:?}") };
     assert!(!update.allowed && !delete.allowed);
     assert_eq!(update.denied_fields, ["tls_negotiation"]);
@@ -223,12 +260,17 @@ async fn every_permission_is_listed_with_the_methods_that_ask_for_it() {
 #[tokio::test]
 async fn the_status_tells_how_the_server_is() {
     let server = TestServer::start().await;
-    let partner = AllowedPartner { additional_domains: vec!["na.contoso.com".into()], ..Default::default() };
+    let partner =
+        AllowedPartner { additional_domains: vec!["na.contoso.com".into()], ..Default::default() };
     server.admin().create("contoso.com", partner).await.unwrap();
     server.admin().create_plain("gone.example").await;
     server.admin().delete("gone.example").await.unwrap();
-    let status = server.operator().maintenance().status(StatusRequest {}).await.unwrap().into_inner();
-    assert_eq!((status.partner_count, status.deleted_partner_count, status.domain_count), (1, 1, 2));
+    let status =
+        server.operator().maintenance().status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(
+        (status.partner_count, status.deleted_partner_count, status.domain_count),
+        (1, 1, 2)
+    );
     assert_eq!((status.revision, status.oldest_revision), (3, 1));
     assert_eq!((status.store.as_str(), status.writable), ("sled", true));
     assert!(status.store_size_bytes > 0);

@@ -36,7 +36,8 @@ async fn write_until_gone(
             break;
         }
         let domain = format!("{prefix}-{number}.example");
-        let mut partner = Acknowledged { domain: domain.clone(), state: None, next: State::Owned("") };
+        let mut partner =
+            Acknowledged { domain: domain.clone(), state: None, next: State::Owned("") };
         partners.push(partner.clone());
         let slot = partners.len() - 1;
         if admin.create(&domain, AllowedPartner::default()).await.is_err() {

@@ -86,7 +86,8 @@ async fn a_token_of_100_kb_is_refused_and_the_server_lives() {
 async fn malformed_requests_are_refused_with_their_field() {
     let server = TestServer::start().await;
     let admin = server.admin();
-    for domain in ["", "com", "*.com", "a@b.example", "192.0.2.1", "a..b", "faß.de", "x.example/y"] {
+    for domain in ["", "com", "*.com", "a@b.example", "192.0.2.1", "a..b", "faß.de", "x.example/y"]
+    {
         let refused = admin.create(domain, AllowedPartner::default()).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{domain}");
         assert_eq!(fields(&refused), ["allowed_partner_id"], "{domain}");
@@ -94,7 +95,11 @@ async fn malformed_requests_are_refused_with_their_field() {
     for bad in ["", "contoso.com", "allowedPartners/", "allowedPartners/a/b", "roles/contoso.com"] {
         let request = pb::GetAllowedPartnerRequest { name: bad.into(), ..Default::default() };
         let refused = admin.partners().get_allowed_partner(request).await.unwrap_err();
-        assert_eq!((refused.code(), fields(&refused)), (Code::InvalidArgument, vec!["name".to_owned()]), "{bad}");
+        assert_eq!(
+            (refused.code(), fields(&refused)),
+            (Code::InvalidArgument, vec!["name".to_owned()]),
+            "{bad}"
+        );
     }
     let both = pb::CreateAllowedPartnerRequest {
         allowed_partner: Some(AllowedPartner { name: name("a.example"), ..Default::default() }),

@@ -3,7 +3,11 @@
 mod harness;
 
 mod access;
+mod durability;
+mod hostile;
+mod layers;
 mod lists;
 mod partners;
 mod resolve;
 mod settings;
+mod uses;

@@ -51,7 +51,10 @@ async fn a_domain_belongs_to_one_partner() {
     let again = admin.create("contoso.com", AllowedPartner::default()).await.unwrap_err();
     assert_eq!((again.code(), reason(&again).as_str()), (Code::AlreadyExists, "RESOURCE_EXISTS"));
 
-    for partner in [("na.contoso.com", AllowedPartner::default()), ("fabrikam.com", with_domains(&["NA.contoso.com"]))] {
+    for partner in [
+        ("na.contoso.com", AllowedPartner::default()),
+        ("fabrikam.com", with_domains(&["NA.contoso.com"])),
+    ] {
         let taken = admin.create(partner.0, partner.1).await.unwrap_err();
         assert_eq!((taken.code(), reason(&taken).as_str()), (Code::AlreadyExists, "DOMAIN_TAKEN"));
         assert_eq!(metadata(&taken, "domain").as_deref(), Some("na.contoso.com"));
@@ -149,10 +152,16 @@ async fn an_update_touches_exactly_the_fields_of_its_mask() {
 async fn without_a_mask_the_populated_fields_are_changed_and_nothing_is_cleared() {
     let server = TestServer::start().await;
     let admin = server.admin();
-    admin.create("contoso.com", AllowedPartner { owner: "ops".into(), ..described("kept") }).await.unwrap();
+    admin
+        .create("contoso.com", AllowedPartner { owner: "ops".into(), ..described("kept") })
+        .await
+        .unwrap();
     let sent = AllowedPartner { suspended: true, ..described("new") };
     let after = admin.update(update("contoso.com", &[], sent)).await.unwrap();
-    assert_eq!((after.description.as_str(), after.owner.as_str(), after.suspended), ("new", "ops", true));
+    assert_eq!(
+        (after.description.as_str(), after.owner.as_str(), after.suspended),
+        ("new", "ops", true)
+    );
 }
 
 #[tokio::test]
@@ -172,14 +181,16 @@ async fn a_named_empty_field_is_cleared_and_a_star_replaces_all() {
     assert_eq!(created.additional_domains, ["a.example", "b.example"]);
 
     let mask = ["connection_limit", "partner_type", "keep_alive_enabled", "labels.`a.b`"];
-    let cleared = admin.update(update("contoso.com", &mask, AllowedPartner::default())).await.unwrap();
+    let cleared =
+        admin.update(update("contoso.com", &mask, AllowedPartner::default())).await.unwrap();
     assert_eq!(cleared.connection_limit, None);
     assert_eq!(cleared.partner_type(), PartnerType::PublicUnverified);
     assert_eq!(cleared.keep_alive_enabled, Some(true));
     assert_eq!(cleared.labels, [("tier".to_owned(), "gold".to_owned())].into());
     assert_eq!(cleared.sasl_negotiation(), Negotiation::Optional);
 
-    let replaced = admin.update(update("contoso.com", &["*"], described("only this"))).await.unwrap();
+    let replaced =
+        admin.update(update("contoso.com", &["*"], described("only this"))).await.unwrap();
     assert_eq!(replaced.description, "only this");
     assert!(replaced.additional_domains.is_empty() && replaced.labels.is_empty());
     assert_eq!(replaced.sasl_negotiation(), Negotiation::Required);
@@ -227,20 +238,29 @@ async fn the_triple_is_checked_on_the_merged_partner() {
 async fn additional_domains_are_edited_atomically_removes_first() {
     let server = TestServer::start().await;
     let admin = server.admin();
-    admin.create("contoso.com", with_domains(&["europe.contoso.com", "old.contoso.com"])).await.unwrap();
+    admin
+        .create("contoso.com", with_domains(&["europe.contoso.com", "old.contoso.com"]))
+        .await
+        .unwrap();
     let edit = |add: &[&str], remove: &[&str]| pb::UpdateAllowedPartnerRequest {
         add_additional_domains: add.iter().map(|domain| (*domain).to_owned()).collect(),
         remove_additional_domains: remove.iter().map(|domain| (*domain).to_owned()).collect(),
         ..update("contoso.com", &[], AllowedPartner::default())
     };
     let edited = admin
-        .update(edit(&["na.contoso.com", "old.contoso.com"], &["EUROPE.contoso.com", "absent.example", "old.contoso.com"]))
+        .update(edit(
+            &["na.contoso.com", "old.contoso.com"],
+            &["EUROPE.contoso.com", "absent.example", "old.contoso.com"],
+        ))
         .await
         .unwrap();
     assert_eq!(edited.additional_domains, ["na.contoso.com", "old.contoso.com"]);
 
     let unchanged = admin.update(edit(&["na.contoso.com"], &["absent.example"])).await.unwrap();
-    assert_eq!(unchanged, edited, "adding what is present and removing what is absent is no change");
+    assert_eq!(
+        unchanged, edited,
+        "adding what is present and removing what is absent is no change"
+    );
 
     let mut both = edit(&["x.example"], &[]);
     both.update_mask = Some(FieldMask { paths: vec!["additional_domains".into()] });
@@ -254,7 +274,11 @@ async fn update_with_a_stale_etag_is_aborted() {
     let admin = server.admin();
     let first = admin.create_plain("contoso.com").await;
     let with_etag = |etag: &str, text: &str| {
-        update("contoso.com", &["description"], AllowedPartner { etag: etag.into(), ..described(text) })
+        update(
+            "contoso.com",
+            &["description"],
+            AllowedPartner { etag: etag.into(), ..described(text) },
+        )
     };
     let second = admin.update(with_etag(&first.etag, "mine")).await.unwrap();
     let stale = admin.update(with_etag(&first.etag, "theirs")).await.unwrap_err();
@@ -290,7 +314,8 @@ async fn validate_only_does_everything_but_the_commit() {
         ..Default::default()
     };
     server.helpdesk().partners().create_allowed_partner(create.clone()).await.unwrap();
-    let taken = pb::CreateAllowedPartnerRequest { allowed_partner_id: "contoso.com".into(), ..create };
+    let taken =
+        pb::CreateAllowedPartnerRequest { allowed_partner_id: "contoso.com".into(), ..create };
     let taken = server.helpdesk().partners().create_allowed_partner(taken).await.unwrap_err();
     assert_eq!(taken.code(), Code::AlreadyExists);
     assert_eq!(admin.revision().await, 1);
@@ -316,7 +341,8 @@ async fn a_write_that_changes_nothing_commits_nothing() {
     let server = TestServer::start().await;
     let admin = server.admin();
     let created = admin.create("contoso.com", described("same")).await.unwrap();
-    let same = admin.update(update("contoso.com", &["description"], described("same"))).await.unwrap();
+    let same =
+        admin.update(update("contoso.com", &["description"], described("same"))).await.unwrap();
     assert_eq!(same, created);
     assert_eq!(admin.revision().await, 1);
 }
@@ -331,17 +357,42 @@ async fn a_retry_with_the_same_request_id_gets_the_first_answer_also_after_a_res
         request_id: id.clone(),
         ..Default::default()
     };
-    let first = server.admin().partners().create_allowed_partner(request.clone()).await.unwrap().into_inner();
-    server.admin().update(update("contoso.com", &["description"], described("later"))).await.unwrap();
-    let again = server.admin().partners().create_allowed_partner(request.clone()).await.unwrap().into_inner();
+    let first = server
+        .admin()
+        .partners()
+        .create_allowed_partner(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    server
+        .admin()
+        .update(update("contoso.com", &["description"], described("later")))
+        .await
+        .unwrap();
+    let again = server
+        .admin()
+        .partners()
+        .create_allowed_partner(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(again, first);
 
     let server = server.restart().await;
-    let again = server.admin().partners().create_allowed_partner(request.clone()).await.unwrap().into_inner();
+    let again = server
+        .admin()
+        .partners()
+        .create_allowed_partner(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(again, first);
     assert_eq!(server.admin().revision().await, 2);
 
-    let other = pb::CreateAllowedPartnerRequest { allowed_partner_id: "other.example".into(), ..request.clone() };
+    let other = pb::CreateAllowedPartnerRequest {
+        allowed_partner_id: "other.example".into(),
+        ..request.clone()
+    };
     let refused = server.admin().partners().create_allowed_partner(other).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(fields(&refused), ["request_id"]);
@@ -429,7 +480,12 @@ async fn a_batch_is_one_revision_or_nothing_and_names_the_item_at_fault() {
     let owner = |text: &str| AllowedPartner { owner: text.into(), ..Default::default() };
     let requests: Vec<_> =
         ["a.example", "b.example"].map(|domain| update(domain, &["owner"], owner("us"))).into();
-    let done = admin.partners().batch_update_allowed_partners(batch(requests.clone())).await.unwrap().into_inner();
+    let done = admin
+        .partners()
+        .batch_update_allowed_partners(batch(requests.clone()))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(done.revision, 4);
     assert!(done.allowed_partners.iter().all(|partner| partner.revision == 4));
 
@@ -437,11 +493,18 @@ async fn a_batch_is_one_revision_or_nothing_and_names_the_item_at_fault() {
     absent.push(update("absent.example", &["owner"], owner("us")));
     absent[0] = update("a.example", &["owner"], owner("them"));
     let refused = admin.partners().batch_update_allowed_partners(batch(absent)).await.unwrap_err();
-    assert_eq!((refused.code(), metadata(&refused, "index").as_deref()), (Code::NotFound, Some("2")));
+    assert_eq!(
+        (refused.code(), metadata(&refused, "index").as_deref()),
+        (Code::NotFound, Some("2"))
+    );
 
     let mut invalid = requests.clone();
     invalid[0] = update("a.example", &["owner"], owner(&"x".repeat(300)));
-    invalid.push(update("c.example", &["connection_limit"], AllowedPartner { connection_limit: Some(-1), ..Default::default() }));
+    invalid.push(update(
+        "c.example",
+        &["connection_limit"],
+        AllowedPartner { connection_limit: Some(-1), ..Default::default() },
+    ));
     let refused = admin.partners().batch_update_allowed_partners(batch(invalid)).await.unwrap_err();
     assert_eq!(
         fields(&refused),
@@ -453,7 +516,10 @@ async fn a_batch_is_one_revision_or_nothing_and_names_the_item_at_fault() {
     let refused = admin.partners().batch_update_allowed_partners(batch(twice)).await.unwrap_err();
     assert_eq!(fields(&refused), ["requests[2]"]);
 
-    assert_eq!(admin.partners().batch_update_allowed_partners(batch(vec![])).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        admin.partners().batch_update_allowed_partners(batch(vec![])).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
     assert_eq!(admin.get("a.example").await.unwrap().owner, "us");
     assert_eq!(admin.revision().await, 4);
 }
@@ -485,7 +551,10 @@ async fn a_batch_deletes_all_or_nothing() {
     let request = |domains: &[&str]| pb::BatchDeleteAllowedPartnersRequest {
         requests: domains
             .iter()
-            .map(|domain| pb::DeleteAllowedPartnerRequest { name: name(domain), ..Default::default() })
+            .map(|domain| pb::DeleteAllowedPartnerRequest {
+                name: name(domain),
+                ..Default::default()
+            })
             .collect(),
         ..Default::default()
     };
@@ -496,7 +565,12 @@ async fn a_batch_deletes_all_or_nothing() {
         .unwrap_err();
     assert_eq!(metadata(&refused, "index").as_deref(), Some("1"));
     assert_eq!(admin.names("").await, ["a.example", "b.example"]);
-    let done = admin.partners().batch_delete_allowed_partners(request(&["b.example", "a.example"])).await.unwrap().into_inner();
+    let done = admin
+        .partners()
+        .batch_delete_allowed_partners(request(&["b.example", "a.example"]))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((done.allowed_partners.len(), done.revision), (2, 3));
     assert!(admin.names("").await.is_empty());
 }
@@ -528,9 +602,11 @@ async fn concurrent_updates_of_one_partner_all_count() {
 #[tokio::test]
 async fn domains_that_the_server_itself_serves_are_no_partners() {
     let server = TestServer::builder().local_domain("example.org").start().await;
-    let refused = server.admin().create("Example.org", AllowedPartner::default()).await.unwrap_err();
+    let refused =
+        server.admin().create("Example.org", AllowedPartner::default()).await.unwrap_err();
     assert_eq!(fields(&refused), ["allowed_partner.name"]);
-    let refused = server.admin().create("contoso.com", with_domains(&["example.org"])).await.unwrap_err();
+    let refused =
+        server.admin().create("contoso.com", with_domains(&["example.org"])).await.unwrap_err();
     assert_eq!(fields(&refused), ["allowed_partner.additional_domains"]);
 }
 
@@ -538,14 +614,20 @@ async fn domains_that_the_server_itself_serves_are_no_partners() {
 async fn a_read_mask_shows_what_it_names() {
     let server = TestServer::start().await;
     let admin = server.admin();
-    let labels = [("tier".to_owned(), "gold".to_owned()), ("zone".to_owned(), "eu".to_owned())].into();
+    let labels =
+        [("tier".to_owned(), "gold".to_owned()), ("zone".to_owned(), "eu".to_owned())].into();
     admin.create("contoso.com", AllowedPartner { labels, ..described("hidden") }).await.unwrap();
     let request = |paths: &[&str]| pb::GetAllowedPartnerRequest {
         name: name("contoso.com"),
         read_mask: Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
         ..Default::default()
     };
-    let shown = admin.partners().get_allowed_partner(request(&["name", "labels.tier"])).await.unwrap().into_inner();
+    let shown = admin
+        .partners()
+        .get_allowed_partner(request(&["name", "labels.tier"]))
+        .await
+        .unwrap()
+        .into_inner();
     let expected = AllowedPartner {
         name: name("contoso.com"),
         labels: [("tier".to_owned(), "gold".to_owned())].into(),
@@ -567,8 +649,20 @@ async fn several_partners_are_got_at_one_revision_or_none() {
         names: domains.iter().map(|domain| name(domain)).collect(),
         read_mask: None,
     };
-    let got = admin.partners().batch_get_allowed_partners(request(&["b.example", "a.example"])).await.unwrap().into_inner();
+    let got = admin
+        .partners()
+        .batch_get_allowed_partners(request(&["b.example", "a.example"]))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(crate::harness::actor::domains(&got.allowed_partners), ["b.example", "a.example"]);
-    let refused = admin.partners().batch_get_allowed_partners(request(&["a.example", "x.example"])).await.unwrap_err();
-    assert_eq!((refused.code(), metadata(&refused, "index").as_deref()), (Code::NotFound, Some("1")));
+    let refused = admin
+        .partners()
+        .batch_get_allowed_partners(request(&["a.example", "x.example"]))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), metadata(&refused, "index").as_deref()),
+        (Code::NotFound, Some("1"))
+    );
 }

@@ -27,7 +27,9 @@ async fn set(
 ) -> Result<FederationSettings, Status> {
     let request = UpdateFederationSettingsRequest {
         federation_settings: Some(settings),
-        update_mask: Some(FieldMask { paths: mask.iter().map(|path| (*path).to_owned()).collect() }),
+        update_mask: Some(FieldMask {
+            paths: mask.iter().map(|path| (*path).to_owned()).collect(),
+        }),
         ..Default::default()
     };
     Ok(actor.settings().update_federation_settings(request).await?.into_inner())
@@ -79,7 +81,10 @@ async fn an_update_touches_the_named_settings_and_survives_a_restart() {
     let server = server.restart().await;
     assert_eq!(get(&server.admin()).await, after);
 
-    let cleared = set(&server.admin(), &["partner_connection_limit"], FederationSettings::default()).await.unwrap();
+    let cleared =
+        set(&server.admin(), &["partner_connection_limit"], FederationSettings::default())
+            .await
+            .unwrap();
     assert_eq!(cleared.partner_connection_limit, 20);
     let stale = FederationSettings { etag: before.etag, connection_limit: 5, ..Default::default() };
     let stale = set(&server.admin(), &["connection_limit"], stale).await.unwrap_err();
@@ -104,8 +109,12 @@ async fn what_is_out_of_range_is_refused_by_name() {
     assert_eq!(fields(&malformed), under(&["keep_alive_interval", "staleness_policy"]));
     let mended = FederationSettings { keep_alive_interval: None, staleness_policy: 0, ..change };
     let refused = set(&server.admin(), &["*"], mended).await.unwrap_err();
-    assert_eq!(fields(&refused), under(&["connection_limit", "dialback_passphrase", "staleness_lease"]));
-    let refused = set(&server.admin(), &["nonsense"], FederationSettings::default()).await.unwrap_err();
+    assert_eq!(
+        fields(&refused),
+        under(&["connection_limit", "dialback_passphrase", "staleness_lease"])
+    );
+    let refused =
+        set(&server.admin(), &["nonsense"], FederationSettings::default()).await.unwrap_err();
     assert_eq!(fields(&refused), ["update_mask"]);
     assert_eq!(get(&server.admin()).await.revision, 0);
 }
@@ -120,7 +129,9 @@ async fn the_passphrase_is_taken_kept_and_never_shown() {
     assert_eq!(same.revision, after.revision, "the same secret is no change");
     let server = server.restart().await;
     assert!(get(&server.viewer()).await.dialback_passphrase_set);
-    let cleared = set(&server.admin(), &["dialback_passphrase"], FederationSettings::default()).await.unwrap();
+    let cleared = set(&server.admin(), &["dialback_passphrase"], FederationSettings::default())
+        .await
+        .unwrap();
     assert!(!cleared.dialback_passphrase_set);
 }
 
@@ -142,8 +153,15 @@ async fn a_retry_gets_the_first_answer_and_a_preview_commits_nothing() {
         request_id: Uuid::new_v4().to_string(),
         ..request
     };
-    let first = admin.settings().update_federation_settings(request.clone()).await.unwrap().into_inner();
-    set(&admin, &["connection_limit"], FederationSettings { connection_limit: 6, ..Default::default() }).await.unwrap();
+    let first =
+        admin.settings().update_federation_settings(request.clone()).await.unwrap().into_inner();
+    set(
+        &admin,
+        &["connection_limit"],
+        FederationSettings { connection_limit: 6, ..Default::default() },
+    )
+    .await
+    .unwrap();
     let again = admin.settings().update_federation_settings(request).await.unwrap().into_inner();
     assert_eq!((again, get(&admin).await.connection_limit), (first, 6));
 }

@@ -80,26 +80,39 @@ fn the_documented_uses_work_and_touch_exactly_the_fields_named() {
     let litware = desk.partner("litware.org");
     assert_eq!(litware["tlsNegotiation"], "NEGOTIATION_REQUIRED");
     assert_eq!(litware["partnerType"], "PARTNER_TYPE_PUBLIC_UNVERIFIED");
-    assert_eq!(desk.partner("contoso.com")["additionalDomains"], serde_json::json!(["europe.contoso.com", "na.contoso.com"]));
+    assert_eq!(
+        desk.partner("contoso.com")["additionalDomains"],
+        serde_json::json!(["europe.contoso.com", "na.contoso.com"])
+    );
 
     // 3: the public-provider recipe.
-    desk.run("new gmail.com --tls not-supported --sasl not-supported --keep-alive off --dialback on");
+    desk.run(
+        "new gmail.com --tls not-supported --sasl not-supported --keep-alive off --dialback on",
+    );
     let gmail = desk.partner("gmail.com");
-    assert_eq!(gmail["negotiationMethods"], serde_json::json!(["NEGOTIATION_METHOD_DIALBACK_OVER_TCP"]));
+    assert_eq!(
+        gmail["negotiationMethods"],
+        serde_json::json!(["NEGOTIATION_METHOD_DIALBACK_OVER_TCP"])
+    );
     assert_eq!(gmail["keepAliveEnabled"], false);
 
     // 1: all; one by name; by pattern; those whose SASL is required.
     assert_eq!(desk.names(""), ["contoso.com", "fabrikam.org", "gmail.com", "litware.org"]);
     assert_eq!(desk.names("CONTOSO.com"), ["contoso.com"]);
     assert_eq!(desk.names("'*.org'"), ["fabrikam.org", "litware.org"]);
-    let by_filter = desk.server.partnerctl(&["get", "--filter", "sasl_negotiation = REQUIRED", "-o", "name"], "");
+    let by_filter = desk
+        .server
+        .partnerctl(&["get", "--filter", "sasl_negotiation = REQUIRED", "-o", "name"], "");
     assert_eq!(texts(&by_filter).0.lines().count(), 2);
 
     // 4: one property, the others untouched.
     let before = desk.partner("contoso.com");
     desk.run("set contoso.com --dialback off");
     let after = desk.partner("contoso.com");
-    assert_eq!((differing(&before, &after), &after["dialbackEnabled"]), (vec!["dialbackEnabled".to_owned()], &Value::Bool(false)));
+    assert_eq!(
+        (differing(&before, &after), &after["dialbackEnabled"]),
+        (vec!["dialbackEnabled".to_owned()], &Value::Bool(false))
+    );
 
     // 5: every partner's SASL to required, by piping get into set.
     let objects = desk.run("get '*.org' -o ndjson");
@@ -111,9 +124,15 @@ fn the_documented_uses_work_and_touch_exactly_the_fields_named() {
 
     // 6: add, remove, replace and clear additional domains.
     for (change, expected) in [
-        ("add=sales.contoso.com", serde_json::json!(["europe.contoso.com", "na.contoso.com", "sales.contoso.com"])),
+        (
+            "add=sales.contoso.com",
+            serde_json::json!(["europe.contoso.com", "na.contoso.com", "sales.contoso.com"]),
+        ),
         ("remove=europe.contoso.com", serde_json::json!(["na.contoso.com", "sales.contoso.com"])),
-        ("asia.contoso.com,NA.contoso.com", serde_json::json!(["asia.contoso.com", "na.contoso.com"])),
+        (
+            "asia.contoso.com,NA.contoso.com",
+            serde_json::json!(["asia.contoso.com", "na.contoso.com"]),
+        ),
         ("none", serde_json::json!(null)),
     ] {
         let before = desk.partner("contoso.com");
@@ -136,10 +155,9 @@ fn the_documented_uses_work_and_touch_exactly_the_fields_named() {
     let (_, error) = texts(&refused);
     assert!(!refused.status.success() && error.contains("--yes"), "{error}");
     desk.run("remove gmail.com --yes");
-    let unverified = desk.server.partnerctl(
-        &["get", "--filter", "partner_type = PUBLIC_UNVERIFIED", "-o", "ndjson"],
-        "",
-    );
+    let unverified = desk
+        .server
+        .partnerctl(&["get", "--filter", "partner_type = PUBLIC_UNVERIFIED", "-o", "ndjson"], "");
     desk.pipe(&texts(&unverified).0, "remove --yes");
     assert_eq!(desk.names(""), ["fabrikam.org"]);
     let rest = desk.run("get -o ndjson");

@@ -1,9 +1,10 @@
 //! Every kind of bad token against one verifier, each with exactly its reason; then what the
 //! configuration allows and refuses, and how keys are replaced.
 
-use std::{fs, path::PathBuf, sync::LazyLock};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::LazyLock};
 
 use aws_lc_rs::hmac;
+use proptest::prelude::*;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -405,6 +406,59 @@ fn every_bad_token_is_refused_for_its_own_reason() {
     for (what, token, reason) in &table {
         assert_eq!(fixture.reason(token), *reason, "{what}");
     }
+    let refused = table.iter().map(|(.., reason)| *reason).filter(|reason| *reason != "accepted");
+    assert_eq!(refused.collect::<BTreeSet<_>>(), documented_reasons());
+}
+
+/// The reasons that the table of refusals in the documentation has.
+fn documented_reasons() -> BTreeSet<&'static str> {
+    include_str!("../../../docs/authentication.md")
+        .lines()
+        .filter(|line| line.starts_with("| `TOKEN_"))
+        .filter_map(|line| line.split('`').nth(1))
+        .collect()
+}
+
+#[test]
+fn a_token_changed_in_any_one_character_is_refused() {
+    let fixture = Fixture::new();
+    let good = es256(&good_claims());
+    for index in 0..good.len() {
+        let old = good.as_bytes()[index];
+        for new in ['A', 'B', '.', '=', ' '] {
+            if new as u8 == old {
+                continue;
+            }
+            let mut changed = good.clone();
+            changed.replace_range(index..=index, new.encode_utf8(&mut [0; 4]));
+            assert_ne!(fixture.reason(&changed), "accepted", "{new} at {index}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_refused_without_a_panic(token in r"[A-Za-z0-9_.\-]{0,40}|\PC{0,40}") {
+        static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::new);
+        prop_assert_ne!(FIXTURE.reason(&token), "accepted");
+    }
+
+    #[test]
+    fn any_json_in_the_claims_is_answered_without_a_panic(
+        name in "iss|aud|exp|nbf|iat|sub|jti|roles",
+        value in prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+            proptest::collection::vec(".{0,4}", 0..3).prop_map(Value::from),
+            Just(Value::Null),
+            Just(json!({"a": {"b": []}})),
+        ],
+    ) {
+        static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::new);
+        let claims = with(good_claims(), json!({ name: value }));
+        let _ = FIXTURE.reason(&es256(&claims));
+    }
 }
 
 /// Signed by a stranger whose key, or where to find it, is in the header.
@@ -583,6 +637,7 @@ fn an_unsound_jwk_set_is_refused_with_the_remedy() {
         (json!([short]), &["RS256"], "has 1024 bits"),
         (json!([short]), &["RS256", "PS256"], "say which with `algorithm`"),
         (json!({}), &["ES256"], "not a JWK set"),
+        (json!([with(ec(), json!({"kid": 5}))]), &["ES256"], "its key number 1 is malformed"),
         (json!([ec()]), &["ES256", "HS256"], "needs a key { secret_file"),
     ];
     for (keys, algorithms, expected) in table {

@@ -282,8 +282,11 @@ fn contained(form: TextForm, text: &Literal) -> TextCheck {
     if let Some(id) = parts[0].strip_prefix(form.prefix()) {
         parts[0] = id.to_owned();
     }
-    let parts = if form.is_domain() { stored_parts(&parts) } else { parts };
-    TextCheck::Is(Pattern::contained(&parts))
+    TextCheck::Is(if form.is_domain() {
+        Pattern::contained(&stored_parts(&parts))
+    } else {
+        Pattern::contained_in_any_case(&parts)
+    })
 }
 
 /// Domains around stars, as domains are stored. A domain has no star of its own, so a text that

@@ -36,6 +36,11 @@ impl<'a> Group<'a> {
         Self { tree, folder, note, writes: BTreeMap::new() }
     }
 
+    /// Whether nothing would be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
     /// The one batch, and the note as it is once the batch is written.
     pub(super) fn into_batch(self) -> (Batch, Note) {
         let mut batch = Batch::default();

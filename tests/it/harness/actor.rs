@@ -3,8 +3,7 @@
 use partnerd::proto::v1::{
     self as pb, allowed_partner_service_client::AllowedPartnerServiceClient,
     federation_settings_service_client::FederationSettingsServiceClient,
-    maintenance_service_client::MaintenanceServiceClient,
-    role_service_client::RoleServiceClient,
+    maintenance_service_client::MaintenanceServiceClient, role_service_client::RoleServiceClient,
 };
 use prost_types::FieldMask;
 use tonic::{
@@ -75,8 +74,7 @@ impl Actor {
     }
 
     pub async fn get(&self, domain: &str) -> Outcome<pb::AllowedPartner> {
-        let request =
-            pb::GetAllowedPartnerRequest { name: name(domain), ..Default::default() };
+        let request = pb::GetAllowedPartnerRequest { name: name(domain), ..Default::default() };
         Ok(self.partners().get_allowed_partner(request).await?.into_inner())
     }
 
@@ -98,13 +96,15 @@ impl Actor {
         self.create(domain, pb::AllowedPartner::default()).await.expect("a plain partner is valid")
     }
 
-    pub async fn update(&self, request: pb::UpdateAllowedPartnerRequest) -> Outcome<pb::AllowedPartner> {
+    pub async fn update(
+        &self,
+        request: pb::UpdateAllowedPartnerRequest,
+    ) -> Outcome<pb::AllowedPartner> {
         Ok(self.partners().update_allowed_partner(request).await?.into_inner())
     }
 
     pub async fn delete(&self, domain: &str) -> Outcome<pb::AllowedPartner> {
-        let request =
-            pb::DeleteAllowedPartnerRequest { name: name(domain), ..Default::default() };
+        let request = pb::DeleteAllowedPartnerRequest { name: name(domain), ..Default::default() };
         Ok(self.partners().delete_allowed_partner(request).await?.into_inner())
     }
 

@@ -1,0 +1,222 @@
+//! The client: every RPC with its token, deadline and reason, tried again when that is safe.
+//!
+//! Every mutating request carries a fresh `request_id` (AIP-155) and every other one changes
+//! nothing, so a request whose answer got lost can be sent again.
+
+use std::{future::Future, time::Duration};
+
+use secrecy::ExposeSecret;
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
+use tonic_types::StatusExt;
+use uuid::Uuid;
+
+use super::{
+    channel,
+    connection::Target,
+    failure::{Exit, Failure, Outcome},
+};
+use crate::proto::v1::{
+    self, allowed_partner_service_client::AllowedPartnerServiceClient,
+    federation_settings_service_client::FederationSettingsServiceClient,
+    maintenance_service_client::MaintenanceServiceClient, role_service_client::RoleServiceClient,
+};
+
+/// Larger than the largest answer: 1,000 partners of 1,000 domains each.
+const MAX_ANSWER_BYTES: usize = 512 * 1024 * 1024;
+
+/// How often a request is tried in all.
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// A client of one service, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    partners: AllowedPartnerServiceClient<Channel>,
+    settings: FederationSettingsServiceClient<Channel>,
+    roles: RoleServiceClient<Channel>,
+    maintenance: MaintenanceServiceClient<Channel>,
+    headers: Headers,
+}
+
+/// What goes with every request.
+#[derive(Clone)]
+struct Headers {
+    timeout: Duration,
+    authorization: Option<MetadataValue<Ascii>>,
+    reason: Option<MetadataValue<Ascii>>,
+}
+
+impl std::fmt::Debug for Headers {
+    /// Leaves out the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Headers").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to the service.
+    ///
+    /// # Errors
+    /// The service cannot be reached, or there is no usable token or reason.
+    pub async fn connect(
+        target: &Target,
+        timeout: Duration,
+        reason: Option<&str>,
+    ) -> Outcome<Self> {
+        let headers = Headers::new(target, timeout, reason)?;
+        let channel = channel::open(target).await?;
+        Ok(Self {
+            partners: AllowedPartnerServiceClient::new(channel.clone())
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
+            settings: FederationSettingsServiceClient::new(channel.clone()),
+            roles: RoleServiceClient::new(channel.clone()),
+            maintenance: MaintenanceServiceClient::new(channel),
+            headers,
+        })
+    }
+
+    async fn call<M, R, F>(&self, message: M, send: impl Fn(Request<M>) -> F) -> Outcome<R>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        for attempt in 1.. {
+            match send(self.headers.request(message.clone())).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => match pause_before_retry(&status, attempt) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(status.into()),
+                },
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+}
+
+macro_rules! rpcs {
+    ($($client:ident: $method:ident($request:ident) -> $response:ident;)*) => {
+        impl Client {
+            $(
+                #[doc = concat!("Calls `", stringify!($method), "`.")]
+                ///
+                /// # Errors
+                /// What the service answers; see the RPC's comment in `proto/`.
+                pub async fn $method(&self, request: v1::$request) -> Outcome<v1::$response> {
+                    self.call(request, |request| {
+                        let mut client = self.$client.clone();
+                        async move { client.$method(request).await }
+                    })
+                    .await
+                }
+            )*
+        }
+    };
+}
+
+rpcs! {
+    partners: get_allowed_partner(GetAllowedPartnerRequest) -> AllowedPartner;
+    partners: list_allowed_partners(ListAllowedPartnersRequest) -> ListAllowedPartnersResponse;
+    partners: create_allowed_partner(CreateAllowedPartnerRequest) -> AllowedPartner;
+    partners: update_allowed_partner(UpdateAllowedPartnerRequest) -> AllowedPartner;
+    partners: delete_allowed_partner(DeleteAllowedPartnerRequest) -> AllowedPartner;
+    partners: undelete_allowed_partner(UndeleteAllowedPartnerRequest) -> AllowedPartner;
+    partners: batch_get_allowed_partners(BatchGetAllowedPartnersRequest) -> BatchGetAllowedPartnersResponse;
+    partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> BatchUpdateAllowedPartnersResponse;
+    partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> BatchDeleteAllowedPartnersResponse;
+    partners: resolve_domain(ResolveDomainRequest) -> ResolveDomainResponse;
+    settings: get_federation_settings(GetFederationSettingsRequest) -> FederationSettings;
+    settings: update_federation_settings(UpdateFederationSettingsRequest) -> FederationSettings;
+    roles: get_role(GetRoleRequest) -> Role;
+    roles: list_roles(ListRolesRequest) -> ListRolesResponse;
+    roles: list_permissions(ListPermissionsRequest) -> ListPermissionsResponse;
+    roles: describe_caller(DescribeCallerRequest) -> DescribeCallerResponse;
+    roles: test_permissions(TestPermissionsRequest) -> TestPermissionsResponse;
+    maintenance: status(StatusRequest) -> StatusResponse;
+}
+
+impl Headers {
+    fn new(target: &Target, timeout: Duration, reason: Option<&str>) -> Outcome<Self> {
+        let authorization = target.connection.token()?.map(|token| {
+            let value = format!("Bearer {}", token.expose_secret());
+            let mut value = MetadataValue::try_from(value)
+                .map_err(|_| Failure::new(Exit::Denied, "the token is no text of one line"))?;
+            value.set_sensitive(true);
+            Ok::<_, Failure>(value)
+        });
+        let reason = reason.map(|reason| {
+            MetadataValue::try_from(reason.as_bytes())
+                .map_err(|_| Failure::usage("--reason must be one line without control characters"))
+        });
+        Ok(Self { timeout, authorization: authorization.transpose()?, reason: reason.transpose()? })
+    }
+
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        let metadata = request.metadata_mut();
+        if let Some(value) = &self.authorization {
+            metadata.insert("authorization", value.clone());
+        }
+        if let Some(value) = &self.reason {
+            metadata.insert("x-change-reason", value.clone());
+        }
+        request
+    }
+}
+
+/// A fresh id for a mutating request.
+pub fn request_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// How long to wait before the request is sent again; `None` when it must not be.
+fn pause_before_retry(status: &Status, attempt: u32) -> Option<Duration> {
+    if status.code() != Code::Unavailable || attempt >= ATTEMPTS {
+        return None;
+    }
+    let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let pause = FIRST_PAUSE.saturating_mul(1 << (attempt - 1)).max(asked.unwrap_or_default());
+    Some(pause.min(LONGEST_PAUSE).mul_f64(jitter()))
+}
+
+/// Between 0.5 and 1.5, so that clients that failed together do not come back together.
+fn jitter() -> f64 {
+    let [byte, ..] = *Uuid::new_v4().as_bytes();
+    0.5 + f64::from(byte) / 255.0
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_unavailable_is_tried_again_and_not_for_ever() {
+        let unavailable = Status::unavailable("draining");
+        assert!((1..ATTEMPTS).all(|attempt| pause_before_retry(&unavailable, attempt).is_some()));
+        assert_eq!(pause_before_retry(&unavailable, ATTEMPTS), None);
+        for status in [Status::internal(""), Status::aborted(""), Status::deadline_exceeded("")] {
+            assert_eq!(pause_before_retry(&status, 1), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pause_grows_and_heeds_what_the_service_asks_within_bounds() {
+        let asking = |seconds| {
+            let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(seconds)));
+            Status::with_error_details(Code::Unavailable, "", details)
+        };
+        let pause = |status: &Status, attempt| pause_before_retry(status, attempt).unwrap();
+        assert!(pause(&asking(1), 1) >= Duration::from_millis(500));
+        assert!(pause(&asking(3600), 1) <= LONGEST_PAUSE.mul_f64(1.5));
+        let plain = Status::unavailable("");
+        assert!(pause(&plain, 1) <= FIRST_PAUSE.mul_f64(1.5));
+        assert!(pause(&plain, 4) >= FIRST_PAUSE.mul_f64(4.0));
+    }
+}

@@ -1,0 +1,240 @@
+//! Why a command did not do what it was asked, and the exit code that says so.
+//!
+//! Every command returns [`Outcome`]. A server's status becomes a [`Failure`] with its details in
+//! words; nothing here ever holds a token.
+
+use std::{fmt, io, process::ExitCode};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// What a command returns.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+/// The exit codes, which scripts may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing failed; whoever read the output has had enough of it.
+    Done = 0,
+    /// Something failed that no other code stands for.
+    Failed = 1,
+    /// The command line is wrong, or an answer at a terminal is needed and there is none.
+    Usage = 2,
+    /// There is no such partner or role, or none that the caller may see.
+    NotFound = 3,
+    /// Not authenticated, or not allowed.
+    Denied = 4,
+    /// It exists already, has changed since, or is not in a state for this.
+    Conflict = 5,
+    /// A value breaks a rule.
+    Rejected = 6,
+    /// The service cannot be reached, took too long or asks to slow down.
+    Unavailable = 7,
+    /// The question was answered, and the answer is no.
+    No = 8,
+}
+
+/// The exit codes as the help shows them.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed for a reason that no other code stands for
+  2  the command line is wrong, or a confirmation is missing
+  3  not found, or not visible to you
+  4  not authenticated, or not allowed
+  5  conflict: it exists already, or has changed since
+  6  a value breaks a rule
+  7  the service cannot be reached, or took too long
+  8  the question was answered: no (can-i, resolve --check)";
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+    details: Vec<String>,
+    silent: bool,
+}
+
+impl Failure {
+    /// A failure with this exit code and these words.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), details: Vec::new(), silent: false }
+    }
+
+    /// A failure that no other exit code stands for.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// A wrong command line.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// A value that breaks a rule.
+    pub fn rejected(message: impl Into<String>) -> Self {
+        Self::new(Exit::Rejected, message)
+    }
+
+    /// The end of a command that has said all there is to say.
+    pub fn silent(exit: Exit) -> Self {
+        Self { silent: true, ..Self::new(exit, String::new()) }
+    }
+
+    /// The same with one more line below the message.
+    #[must_use]
+    pub fn detail(mut self, line: impl Into<String>) -> Self {
+        self.details.push(line.into());
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The failure in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The lines below the message: violations, reasons, remedies.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
+    /// Tells the failure on stderr and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        if !self.silent {
+            eprint!("{self}");
+        }
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.message)?;
+        self.details.iter().try_for_each(|line| writeln!(f, "  {line}"))
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// A pipe that nobody reads any more ends the program quietly, as after `| head`.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::silent(Exit::Done),
+            _ => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let message = match status.message() {
+            "" => status.code().description().to_owned(),
+            text => text.to_owned(),
+        };
+        let mut failure = Self::new(exit_of(status.code()), message);
+        failure.details = details_of(&status.get_error_details());
+        failure.details.extend(remedy(status.code()).map(str::to_owned));
+        failure
+    }
+}
+
+const fn exit_of(code: Code) -> Exit {
+    match code {
+        Code::NotFound => Exit::NotFound,
+        Code::Unauthenticated | Code::PermissionDenied => Exit::Denied,
+        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Exit::Conflict,
+        Code::InvalidArgument | Code::OutOfRange => Exit::Rejected,
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Cancelled => {
+            Exit::Unavailable
+        }
+        Code::Ok | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+            Exit::Failed
+        }
+    }
+}
+
+fn details_of(details: &ErrorDetails) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(request) = details.bad_request() {
+        let violations = &request.field_violations;
+        lines.extend(
+            violations.iter().map(|broken| format!("{}: {}", broken.field, broken.description)),
+        );
+    }
+    if let Some(failure) = details.precondition_failure() {
+        let violations = &failure.violations;
+        lines.extend(
+            violations.iter().map(|broken| format!("{}: {}", broken.subject, broken.description)),
+        );
+    }
+    if let Some(failure) = details.quota_failure() {
+        let violations = &failure.violations;
+        lines.extend(
+            violations.iter().map(|broken| format!("{}: {}", broken.subject, broken.description)),
+        );
+    }
+    if let Some(info) = details.error_info() {
+        lines.push(format!("reason: {}", info.reason));
+        let mut metadata: Vec<_> = info.metadata.iter().collect();
+        metadata.sort();
+        lines.extend(metadata.into_iter().map(|(key, value)| format!("{key}: {value}")));
+    }
+    if let Some(pause) = details.retry_info().and_then(|info| info.retry_delay) {
+        lines.push(format!("try again in {:.1} s", pause.as_secs_f32()));
+    }
+    lines
+}
+
+const fn remedy(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Unauthenticated => Some(
+            "to do: give a valid token with --token-file or --token-command, or in the context",
+        ),
+        Code::PermissionDenied => {
+            Some("to do: `partnerctl whoami` shows your roles; ask for one that allows this")
+        }
+        Code::Aborted => Some("to do: get it again, look at what changed, and repeat the change"),
+        Code::Cancelled | Code::DeadlineExceeded => {
+            Some("to do: repeat the command; --timeout gives it longer")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_with_every_violation_and_its_reason() {
+        let mut details = ErrorDetails::new();
+        details
+            .add_bad_request_violation("allowed_partner.owner", "too long")
+            .add_bad_request_violation("allowed_partner.labels", "too many")
+            .set_error_info("INVALID_PARTNER", "federation.xmpp", [("limit".into(), "64".into())]);
+        let status = Status::with_error_details(Code::InvalidArgument, "not valid", details);
+        let failure = Failure::from(status);
+        assert_eq!(failure.exit(), Exit::Rejected);
+        insta::assert_snapshot!(failure, @r"
+        error: not valid
+          allowed_partner.owner: too long
+          allowed_partner.labels: too many
+          reason: INVALID_PARTNER
+          limit: 64
+        ");
+    }
+
+    #[test]
+    fn a_code_without_words_still_says_something() {
+        let failure = Failure::from(Status::new(Code::NotFound, ""));
+        assert_eq!(failure.exit(), Exit::NotFound);
+        assert!(!failure.message().is_empty());
+    }
+}

@@ -1,0 +1,60 @@
+//! Permissions as people ask for them: by the command they would run.
+
+use crate::domain::role::Permission;
+
+/// The permission that a text means: the permission itself, or the command that needs it, as in
+/// `set` or `settings set`.
+///
+/// # Errors
+/// The text is neither.
+pub fn meant_by(text: &str) -> Result<Permission, String> {
+    if let Ok(permission) = text.parse() {
+        return Ok(permission);
+    }
+    let words: Vec<_> = text.split([' ', '.']).filter(|word| *word != "partner").collect();
+    match words.as_slice() {
+        ["get"] => Ok(Permission::PartnersGet),
+        ["list"] => Ok(Permission::PartnersList),
+        ["new" | "create"] => Ok(Permission::PartnersCreate),
+        ["set" | "update"] => Ok(Permission::PartnersUpdate),
+        ["remove" | "delete"] => Ok(Permission::PartnersDelete),
+        ["undelete"] => Ok(Permission::PartnersUndelete),
+        ["preview"] => Ok(Permission::PartnersPreview),
+        ["resolve"] => Ok(Permission::PartnersResolve),
+        ["settings"] | ["settings", "get"] => Ok(Permission::SettingsGet),
+        ["settings", "set" | "update"] => Ok(Permission::SettingsUpdate),
+        ["settings", "preview"] => Ok(Permission::SettingsPreview),
+        ["role", "get"] => Ok(Permission::RolesGet),
+        ["role", "list"] => Ok(Permission::RolesList),
+        ["role", "permissions"] => Ok(Permission::PermissionsList),
+        ["whoami" | "can-i"] => Ok(Permission::CallerDescribe),
+        ["status"] => Ok(Permission::MaintenanceStatus),
+        _ => Err(format!(
+            "`{text}` is no permission and no command; write one such as `set`, `settings set` or \
+             `allowedPartners.update`"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_permissions_are_both_understood() {
+        for (text, permission) in [
+            ("set", "allowedPartners.update"),
+            ("update", "allowedPartners.update"),
+            ("partner set", "allowedPartners.update"),
+            ("new", "allowedPartners.create"),
+            ("remove", "allowedPartners.delete"),
+            ("settings set", "federationSettings.update"),
+            ("settings.update", "federationSettings.update"),
+            ("allowedPartners.undelete", "allowedPartners.undelete"),
+            ("maintenance.status", "maintenance.status"),
+        ] {
+            assert_eq!(meant_by(text).map(Permission::as_str).as_deref(), Ok(permission), "{text}");
+        }
+        assert!(meant_by("format disk").is_err());
+    }
+}

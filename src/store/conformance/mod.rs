@@ -1,0 +1,247 @@
+//! One suite, every store: what the contract promises, tried on whatever keeps it.
+//!
+//! A store joins with `conformance!(place)` in its tests, where `place` makes a new [`Place`].
+
+pub mod model;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::model::{Model, domain, partner, plain_partner, request_key, rich_partner, time};
+use super::{Change, Store, StoreError, Write};
+use crate::domain::{AllowedPartner, Revision};
+
+/// Where one store lives. Opening it again after the last one was dropped finds what it held.
+pub trait Place {
+    /// Opens the store that lives here.
+    fn open(&self) -> Box<dyn Store>;
+}
+
+/// A test for each promise, on the store of a new place.
+macro_rules! conformance {
+    ($new_place:expr) => {
+        $crate::store::conformance::conformance!($new_place =>
+            a_new_store_is_empty
+            what_was_written_is_read_now_and_after_reopening
+            a_group_keeps_its_order_and_may_touch_a_partner_twice
+            an_empty_group_changes_nothing
+            commits_and_audit_entries_come_in_pages
+            a_revision_out_of_turn_is_refused_and_nothing_is_written_any_more
+            an_audit_entry_that_is_not_linked_is_refused
+            a_change_of_what_is_not_stored_is_refused
+            a_partner_with_a_thousand_domains_grows_and_shrinks
+            answers_outlive_the_process_until_they_are_forgotten
+            an_answer_may_be_given_anew
+            an_answer_without_a_commit_keeps_the_revision
+            readers_never_see_half_a_group
+        );
+    };
+    ($new_place:expr => $($name:ident)*) => {
+        $(#[test] fn $name() { $crate::store::conformance::$name(&$new_place); })*
+    };
+}
+pub(crate) use conformance;
+
+pub fn a_new_store_is_empty(place: &dyn Place) {
+    Model::default().assert_is_in(place.open().as_ref());
+    let store = place.open();
+    Model::default().assert_is_in(store.as_ref());
+    assert_eq!(store.answer(&request_key(1)).unwrap(), None);
+    assert_eq!(store.forget_answers(time(0)).unwrap(), 0);
+}
+
+pub fn what_was_written_is_read_now_and_after_reopening(place: &dyn Place) {
+    let (model, writes) = Model::history(60);
+    let store = place.open();
+    for group in writes.chunks(7) {
+        store.write(group).unwrap();
+    }
+    model.assert_is_in(store.as_ref());
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn a_group_keeps_its_order_and_may_touch_a_partner_twice(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    let group = [
+        model.set([rich_partner(domain(1), 300, 0)]),
+        model.set([AllowedPartner { delete_time: Some(time(5)), ..plain_partner(1) }]),
+        model.set([rich_partner(domain(1), 100, 1), plain_partner(2)]),
+        model.set([partner(domain(1))]),
+    ];
+    store.write(&group).unwrap();
+    model.assert_is_in(store.as_ref());
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn an_empty_group_changes_nothing(place: &dyn Place) {
+    let store = place.open();
+    store.write(&[]).unwrap();
+    store.write(&[Write::default(), Write::default()]).unwrap();
+    Model::default().assert_is_in(store.as_ref());
+}
+
+pub fn commits_and_audit_entries_come_in_pages(place: &dyn Place) {
+    let (model, writes) = Model::history(10);
+    let store = place.open();
+    store.write(&writes).unwrap();
+    let page = |after, limit| store.commits_after(Revision::new(after), limit).unwrap();
+    assert_eq!(page(0, 3), model.commits[..3]);
+    assert_eq!(page(3, 3), model.commits[3..6]);
+    assert_eq!(page(8, 100), model.commits[8..]);
+    assert_eq!(page(9, 1), model.commits[9..]);
+    assert_eq!(page(4, 0), []);
+    assert_eq!(page(10, 5), []);
+    assert_eq!(page(u64::MAX - 1, 5), []);
+    let page = |after, limit| store.audit_after(after, limit).unwrap();
+    assert_eq!(page(0, 4), model.entries[..4]);
+    assert_eq!(page(8, 100), model.entries[8..]);
+    assert_eq!(page(10, 5), []);
+    assert_eq!(page(u64::MAX, 5), []);
+}
+
+#[track_caller]
+fn assert_refused(place: &dyn Place, mut model: Model, wrong: &Write) {
+    let store = place.open();
+    let before = model.clone();
+    let error = store.write(std::slice::from_ref(wrong)).unwrap_err();
+    assert!(matches!(error, StoreError::Io(_)), "{error}");
+    // The writer is at odds with the store, so what it writes next is not to be trusted.
+    let next = model.set([plain_partner(900)]);
+    let error = store.write(&[next]).unwrap_err();
+    assert!(matches!(error, StoreError::Io(_)), "{error}");
+    drop(store);
+    before.assert_is_in(place.open().as_ref());
+}
+
+fn written(place: &dyn Place) -> Model {
+    let (model, writes) = Model::history(8);
+    place.open().write(&writes).unwrap();
+    model
+}
+
+pub fn a_revision_out_of_turn_is_refused_and_nothing_is_written_any_more(place: &dyn Place) {
+    let model = written(place);
+    for skipped in [0, 2] {
+        let mut wrong = model.clone().set([plain_partner(50)]);
+        let (commit, _) = wrong.commit.as_mut().unwrap();
+        commit.revision = Revision::new(model.revision().get() + skipped);
+        assert_refused(place, model.clone(), &wrong);
+    }
+}
+
+pub fn an_audit_entry_that_is_not_linked_is_refused(place: &dyn Place) {
+    let model = written(place);
+    let mut wrong = model.clone().set([plain_partner(50)]);
+    wrong.commit.as_mut().unwrap().1.previous_hash[0] ^= 1;
+    assert_refused(place, model.clone(), &wrong);
+    let mut wrong = model.clone().set([plain_partner(50)]);
+    wrong.commit.as_mut().unwrap().1.sequence += 1;
+    assert_refused(place, model, &wrong);
+}
+
+pub fn a_change_of_what_is_not_stored_is_refused(place: &dyn Place) {
+    let model = written(place);
+    let mut wrong = model.clone().set([plain_partner(50)]);
+    let Change::Partner { before, after } = &mut wrong.commit.as_mut().unwrap().0.changes[0] else {
+        panic!("a partner was set");
+    };
+    *before = Some(std::sync::Arc::clone(after));
+    assert_refused(place, model, &wrong);
+}
+
+pub fn a_partner_with_a_thousand_domains_grows_and_shrinks(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    for domains in [0, 1_000, 3, 990, 1_000, 0] {
+        let write = model.set([rich_partner(domain(1), domains, 7), plain_partner(2)]);
+        store.write(&[write]).unwrap();
+        model.assert_is_in(store.as_ref());
+    }
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn answers_outlive_the_process_until_they_are_forgotten(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    for id in 1..=20 {
+        let write = model.set([rich_partner(domain(id), 200, id)]);
+        let write = model.answered(write, id, id);
+        store.write(&[write]).unwrap();
+    }
+    drop(store);
+    let store = place.open();
+    model.assert_is_in(store.as_ref());
+    assert_eq!(store.forget_answers(time(0)).unwrap(), 0);
+    assert_eq!(store.forget_answers(time(12)).unwrap(), 12);
+    assert_eq!(store.forget_answers(time(12)).unwrap(), 0);
+    model.answers.retain(|_, answer| answer.expire_time > time(12));
+    model.assert_is_in(store.as_ref());
+    for id in 1..=12 {
+        assert_eq!(store.answer(&request_key(id)).unwrap(), None);
+    }
+    drop(store);
+    let store = place.open();
+    model.assert_is_in(store.as_ref());
+    assert_eq!(store.forget_answers(time(100)).unwrap(), 8);
+}
+
+pub fn an_answer_may_be_given_anew(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    for expiry in [10, 20] {
+        let write = model.set([plain_partner(1)]);
+        let write = model.answered(write, 1, expiry);
+        store.write(&[write]).unwrap();
+    }
+    assert_eq!(store.forget_answers(time(15)).unwrap(), 0);
+    model.assert_is_in(store.as_ref());
+    assert_eq!(store.forget_answers(time(20)).unwrap(), 1);
+    drop(store);
+    assert_eq!(place.open().answer(&request_key(1)).unwrap(), None);
+}
+
+pub fn an_answer_without_a_commit_keeps_the_revision(place: &dyn Place) {
+    let mut model = written(place);
+    let store = place.open();
+    let write = model.answered(Write::default(), 99, 99);
+    store.write(&[write]).unwrap();
+    model.assert_is_in(store.as_ref());
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn readers_never_see_half_a_group(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = 0;
+            while !is_over.load(Ordering::Acquire) || seen == 0 {
+                let state = store.load().unwrap();
+                // Each group sets all ten partners to its last revision.
+                assert!(state.partners.iter().all(|it| it.revision == state.revision));
+                let commits = store.commits_after(Revision::ZERO, usize::MAX).unwrap();
+                assert!(commits.len() as u64 >= state.revision.get());
+                assert!(commits.iter().all(|it| it.changes.len() == 10));
+                assert!(store.audit_after(0, usize::MAX).unwrap().len() >= commits.len());
+                if let Some(answer) = store.answer(&request_key(1)).unwrap() {
+                    assert!(answer.revision >= state.revision);
+                }
+                seen = commits.len();
+            }
+        });
+        for _ in 0..20 {
+            let partners = (0..10).map(|number| rich_partner(domain(number), 60, 0));
+            let write = model.set(partners);
+            let write = model.answered(write, 1, 50);
+            store.write(&[write]).unwrap();
+        }
+        is_over.store(true, Ordering::Release);
+        reader.join().unwrap();
+    });
+    model.assert_is_in(store.as_ref());
+}

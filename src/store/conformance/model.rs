@@ -1,0 +1,238 @@
+//! What a store should hold, kept beside it, and sample data.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        AllowedPartner, DomainName, Revision, Terms,
+        audit::{Actor, AuditEntry, ChainHead, FieldChange, ResourceChange, Verb},
+        negotiation::Negotiation,
+        partner::PartnerType,
+        settings::{
+            FederationMode, FederationSettings, Passphrase, SettingsValues, StalenessPolicy,
+        },
+    },
+    store::{Answer, AnswerResult, Change, Commit, RequestKey, Store, Write},
+};
+
+/// A store's content as it should be.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub partners: BTreeMap<DomainName, Arc<AllowedPartner>>,
+    pub settings: Arc<FederationSettings>,
+    pub commits: Vec<Commit>,
+    pub entries: Vec<AuditEntry>,
+    pub answers: HashMap<RequestKey, Answer>,
+}
+
+impl Model {
+    pub fn revision(&self) -> Revision {
+        Revision::new(self.commits.len() as u64)
+    }
+
+    /// A commit that sets these partners, with its audit entry.
+    pub fn set(&mut self, partners: impl IntoIterator<Item = AllowedPartner>) -> Write {
+        let revision = self.revision().next();
+        let changes = partners.into_iter().map(|partner| {
+            let after = Arc::new(AllowedPartner { revision, ..partner });
+            let before = self.partners.insert(after.domain.clone(), Arc::clone(&after));
+            Change::Partner { before, after }
+        });
+        let changes = changes.collect();
+        self.commit(changes)
+    }
+
+    /// A commit that sets the settings, with its audit entry.
+    pub fn set_settings(&mut self, settings: FederationSettings) -> Write {
+        let after = Arc::new(FederationSettings { revision: self.revision().next(), ..settings });
+        let before = std::mem::replace(&mut self.settings, Arc::clone(&after));
+        self.commit(vec![Change::Settings { before, after }])
+    }
+
+    fn commit(&mut self, changes: Vec<Change>) -> Write {
+        let revision = self.revision().next();
+        let time = time(revision.get());
+        let head = self.entries.last().map(AuditEntry::head).unwrap_or_default();
+        let resources = changes.iter().map(resource_change).collect();
+        let entry = AuditEntry::after(head, time, actor(revision), revision, resources);
+        let commit = Commit { revision, time, actor: actor(revision), changes };
+        self.commits.push(commit.clone());
+        self.entries.push(entry.clone());
+        Write { commit: Some((commit, entry)), answer: None }
+    }
+
+    /// The same write, with an answer that expires at second `expiry`.
+    pub fn answered(&mut self, write: Write, id: u64, expiry: u64) -> Write {
+        let partners = write.commit.iter().flat_map(|(commit, _)| &commit.changes);
+        let partners = partners.map(|change| match change {
+            Change::Partner { after, .. } => Some(Arc::clone(after)),
+            Change::Settings { .. } => None,
+        });
+        let answer = Answer {
+            key: request_key(id),
+            fingerprint: [u8::try_from(id % 256).unwrap(); 32],
+            expire_time: time(expiry),
+            revision: self.revision(),
+            result: AnswerResult::Partners(partners.collect()),
+        };
+        self.answers.insert(answer.key.clone(), answer.clone());
+        Write { answer: Some(answer), ..write }
+    }
+
+    /// The next write of a history in which everything happens, the same each time.
+    pub fn step(&mut self) -> Write {
+        let number = self.revision().next().get();
+        let domain = domain(number % 7);
+        let write = match number % 5 {
+            0 => self.set_settings(settings(number)),
+            1 => self.set([rich_partner(domain, 120, number)]),
+            2 => match self.partners.get(&domain).cloned() {
+                Some(partner) => self.set([AllowedPartner {
+                    delete_time: Some(time(number)),
+                    ..AllowedPartner::clone(&partner)
+                }]),
+                None => self.set([partner(domain)]),
+            },
+            _ => self.set([partner(domain), plain_partner(number % 31 + 100)]),
+        };
+        if number.is_multiple_of(3) { self.answered(write, number, number + 100) } else { write }
+    }
+
+    /// The history of `steps` writes, and what it adds up to.
+    pub fn history(steps: u64) -> (Self, Vec<Write>) {
+        let mut model = Self::default();
+        let writes = (0..steps).map(|_| model.step()).collect();
+        (model, writes)
+    }
+
+    /// Asserts that the store holds this and nothing else.
+    #[track_caller]
+    pub fn assert_is_in(&self, store: &dyn Store) {
+        let state = store.load().unwrap();
+        assert_eq!(state.revision, self.revision());
+        assert_eq!(state.oldest_revision, Revision::new(1));
+        assert_eq!(state.partners, self.partners.values().cloned().collect::<Vec<_>>());
+        assert_eq!(state.settings, self.settings);
+        let head = self.entries.last().map_or(ChainHead::default(), AuditEntry::head);
+        assert_eq!(state.audit_head, head);
+        assert_eq!(store.commits_after(Revision::ZERO, usize::MAX).unwrap(), self.commits);
+        assert_eq!(store.audit_after(0, usize::MAX).unwrap(), self.entries);
+        for (key, answer) in &self.answers {
+            assert_eq!(store.answer(key).unwrap().as_ref(), Some(answer));
+        }
+    }
+}
+
+fn resource_change(change: &Change) -> ResourceChange {
+    let (resource, verb) = match change {
+        Change::Partner { before: None, after } => (after.domain.to_string(), Verb::Create),
+        Change::Partner { after, .. } if after.delete_time.is_some() => {
+            (after.domain.to_string(), Verb::Delete)
+        }
+        Change::Partner { before: Some(before), after } if before.delete_time.is_some() => {
+            (after.domain.to_string(), Verb::Undelete)
+        }
+        Change::Partner { after, .. } => (after.domain.to_string(), Verb::Update),
+        Change::Settings { .. } => ("federationSettings".to_owned(), Verb::Update),
+    };
+    let field = FieldChange { field: "owner".into(), before: "a".into(), after: "ü".into() };
+    ResourceChange { resource, verb, fields: vec![field] }
+}
+
+fn actor(revision: Revision) -> Actor {
+    Actor {
+        subject: "alice@contoso.com".into(),
+        issuer: "https://issuer.example".into(),
+        request_id: format!("request-{revision}").into(),
+        reason: if revision.get().is_multiple_of(2) { "ticket 17".into() } else { "".into() },
+    }
+}
+
+pub fn request_key(id: u64) -> RequestKey {
+    RequestKey {
+        issuer: "https://issuer.example".into(),
+        subject: "alice@contoso.com".into(),
+        id: Uuid::from_u64_pair(7, id),
+    }
+}
+
+/// Second `second` of the sample's time, and some nanoseconds.
+pub fn time(second: u64) -> Timestamp {
+    Timestamp::new(1_800_000_000 + i64::try_from(second).unwrap(), 123_456_789).unwrap()
+}
+
+pub fn domain(number: u64) -> DomainName {
+    DomainName::parse(&format!("p{number}.example.com")).unwrap()
+}
+
+/// A partner with little in it.
+pub fn plain_partner(number: u64) -> AllowedPartner {
+    partner(domain(number))
+}
+
+pub fn partner(domain: DomainName) -> AllowedPartner {
+    AllowedPartner {
+        domain,
+        uid: Uuid::from_u128(0x1234_5678_9abc_4ef0_8123_4567_89ab_cdef),
+        terms: Terms::default(),
+        create_time: time(0),
+        update_time: time(1),
+        creator: "alice".into(),
+        updater: "bob".into(),
+        revision: Revision::new(1),
+        delete_time: None,
+    }
+}
+
+/// A partner with every field set and `domains` additional domains, all its own.
+pub fn rich_partner(domain: DomainName, domains: usize, seed: u64) -> AllowedPartner {
+    let additional = (0..domains)
+        .map(|number| DomainName::parse(&format!("additional-{seed}-{number}.{domain}")).unwrap());
+    let terms = Terms {
+        description: "Ein Partner in Zürich".into(),
+        additional_domains: additional.collect(),
+        partner_type: PartnerType::Federated,
+        proxy_fqdn: Some(DomainName::parse("proxy.example.com").unwrap()),
+        connection_limit: Some(17),
+        keep_alive_enabled: false,
+        tls_negotiation: Negotiation::Optional,
+        sasl_negotiation: Negotiation::NotSupported,
+        dialback_enabled: true,
+        suspended: true,
+        expire_time: Some(time(1_000)),
+        review_time: Some(time(500)),
+        owner: "Zoë".into(),
+        labels: BTreeMap::from([("tier".into(), "gold".into()), ("a.b/c".into(), String::new())]),
+    };
+    AllowedPartner { terms, ..partner(domain) }
+}
+
+/// Settings with every field set.
+pub fn settings(seed: u64) -> FederationSettings {
+    let seconds = Duration::from_secs(seed + 60);
+    FederationSettings {
+        values: SettingsValues {
+            mode: FederationMode::AllowAllExceptSuspended,
+            connection_limit: 999,
+            partner_connection_limit: 19,
+            keep_alive_interval: seconds,
+            stream_establishment_timeout: seconds * 2,
+            stream_inactivity_timeout: seconds * 3,
+            subscription_refresh_interval: seconds * 4,
+            message_body_logging_enabled: true,
+            staleness_lease: seconds * 5 + Duration::from_nanos(1),
+            staleness_policy: StalenessPolicy::DenyAll,
+            dialback_passphrase: Some(Passphrase::new("correct horse battery".into())),
+        },
+        update_time: Some(time(seed)),
+        updater: "carol".into(),
+        revision: Revision::ZERO,
+    }
+}
