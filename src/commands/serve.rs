@@ -105,16 +105,17 @@ fn introduce(folder: &DevFolder, listeners: &[TcpListener]) -> Result<(), StartE
 fn partnerctl(folder: &DevFolder, endpoint: &str) -> String {
     let executable = env::current_exe().unwrap_or_default();
     let built_by_cargo = |profile| executable.parent().is_some_and(|dir| dir.ends_with(profile));
-    let command = if built_by_cargo("target/release") {
-        "cargo run --release --bin partnerctl --"
-    } else if built_by_cargo("target/debug") {
-        "cargo run --bin partnerctl --"
-    } else {
-        "partnerctl"
+    let command = match (built_by_cargo("target/release"), built_by_cargo("target/debug")) {
+        (false, false) => "partnerctl".to_owned(),
+        _ if !Path::new("Cargo.toml").exists() => {
+            executable.with_file_name("partnerctl").display().to_string()
+        }
+        (true, _) => "cargo run --release --bin partnerctl --".to_owned(),
+        (_, true) => "cargo run --bin partnerctl --".to_owned(),
     };
     let usual = Path::new(dev::DEFAULT_PATH).canonicalize();
     if usual.is_ok_and(|usual| usual == folder.path()) {
-        return command.to_owned();
+        return command;
     }
     let file = |name| folder.path().join(name).display().to_string();
     format!(

@@ -82,6 +82,13 @@ impl Layers {
         Self { base, base_name: name.to_owned(), ..Self::default() }
     }
 
+    /// As if the file had this name and lay in this folder.
+    #[cfg(test)]
+    pub(super) fn rename_base(&mut self, name: &str, folder: &Path) {
+        name.clone_into(&mut self.base_name);
+        folder.clone_into(&mut self.base_folder);
+    }
+
     /// Adds the environment: what begins with [`ENVIRONMENT_PREFIX`] and is not empty.
     ///
     /// # Errors

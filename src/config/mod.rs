@@ -187,7 +187,12 @@ impl Config {
             ),
         };
         Self {
-            listen: r.list("listen", &["127.0.0.1:7443"], "an address and port"),
+            listen: r.filled_list(
+                "listen",
+                &["127.0.0.1:7443"],
+                "an address and port",
+                "give at least one, such as 127.0.0.1:7443",
+            ),
             data_dir,
             dev,
             tls,
@@ -237,12 +242,20 @@ fn read_issuer(r: &Reader<'_>, section: &str) -> IssuerConfig {
             "a JWA name",
             "list what its keys sign with, as in [\"RS256\"]",
         ),
-        keys: r.sections(&key("keys"), read_key).into_iter().flatten().collect(),
+        keys: read_keys(r, &key("keys")),
         roles_claim: r.dotted(&key("roles_claim"), "roles").into(),
         role_mapping: r.map(&key("role_mapping")),
         leeway: u32::try_from(leeway.as_secs()).expect("the range ends at five minutes"),
         token_types: r.list(&key("token_types"), &["at+jwt", "JWT", ""], "text"),
     }
+}
+
+fn read_keys(r: &Reader<'_>, list: &str) -> Vec<KeySource> {
+    let keys = r.sections(list, read_key);
+    if keys.is_empty() {
+        r.missing_sections(list, "add { pem_file = \"...\" } or { jwks_file = \"...\" }");
+    }
+    keys.into_iter().flatten().collect()
 }
 
 fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
@@ -264,6 +277,13 @@ fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
             r.problem(section, "name exactly one of pem_file, jwks_file and secret_file");
             None
         }
+    }
+}
+
+impl Default for Limits {
+    /// The documented defaults.
+    fn default() -> Self {
+        Self::read(&Reader::new(&Layers::without_file()))
     }
 }
 

@@ -158,16 +158,35 @@ impl<'a> Reader<'a> {
         self.as_texts(&given).into_iter().filter_map(parse).collect()
     }
 
-    /// A list of values that must not be empty.
+    /// A list of values that must be there and not be empty.
     pub fn required_list<T>(&self, key: &str, expected: &str, remedy: &str) -> Vec<T>
     where
         T: FromStr<Err: Display>,
     {
-        let before = self.problems.borrow().len();
-        let list = self.list(key, &[], expected);
+        let list = self.filled_list(key, &[], expected, remedy);
         self.asked_as(key, "required");
-        if list.is_empty() && self.problems.borrow().len() == before {
+        if self.layers.get(key).is_none() {
             self.missing(key, remedy);
+        }
+        list
+    }
+
+    /// A list of values that must not be empty where it is given.
+    pub fn filled_list<T>(
+        &self,
+        key: &str,
+        default: &[&str],
+        expected: &str,
+        remedy: &str,
+    ) -> Vec<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let before = self.problems.borrow().len();
+        let list = self.list(key, default, expected);
+        let told = self.problems.borrow().len() > before;
+        if list.is_empty() && !told && self.layers.get(key).is_some() {
+            self.problem(key, &format!("is empty; {remedy}"));
         }
         list
     }
@@ -205,6 +224,11 @@ impl<'a> Reader<'a> {
             Some(given) => self.note(format!("{}: {text}", given.place)),
             None => self.note(format!("{key}: {text}")),
         }
+    }
+
+    /// Notes that a list of sections is missing, which no single variable can set.
+    pub fn missing_sections(&self, key: &str, remedy: &str) {
+        self.note(format!("{key} is missing: {remedy}"));
     }
 
     /// Notes that a key is missing.

@@ -13,7 +13,14 @@ use std::{
 };
 
 use http::HeaderMap;
-use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::filter_fn,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -89,20 +96,41 @@ pub struct Peer(pub SocketAddr);
 /// # Panics
 /// If the process has a log already: this is called once, by `main`.
 pub fn init(log: &Log) {
+    subscriber(log, io::stderr).init();
+    panic::set_hook(Box::new(log_panic));
+}
+
+/// What takes the log lines and writes them.
+pub(crate) fn subscriber<W>(log: &Log, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let Log { format, filter } = log;
     let filter = EnvFilter::try_new(filter).expect("the configuration was checked");
     let registry = Registry::default().with(filter);
-    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    let harmless = filter_fn(shows_no_header);
     match format {
-        LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal())).init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Text => Box::new(registry.with(lines.with_filter(harmless))),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            Box::new(registry.with(lines.with_filter(harmless)))
+        }
     }
-    panic::set_hook(Box::new(log_panic));
+}
+
+/// The HTTP/2 library logs the headers it decodes, tokens among them, at the levels below INFO:
+/// no filter that anybody sets lets those through.
+fn shows_no_header(metadata: &Metadata<'_>) -> bool {
+    let decodes_headers = metadata.target().starts_with("h2");
+    !decodes_headers || *metadata.level() <= Level::INFO
 }
 
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = panic.payload_as_str().unwrap_or("no message");
+    let payload = panic.payload();
+    let formatted = payload.downcast_ref::<String>().map(String::as_str);
+    let message = formatted.or_else(|| payload.downcast_ref().copied()).unwrap_or("no message");
     tracing::error!(location, message, "panicked; this is a bug in the server");
 }
 

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::{Peer, RequestInfo};
 
-/// The longest method that is logged, in bytes: a path is any client's to choose.
+/// The longest method that is logged, in characters: a path is any client's to choose.
 const MAX_METHOD: usize = 256;
 
 /// Writes the line when it is dropped, with the last status it was told. A call that ends without
@@ -24,11 +24,9 @@ pub(super) struct Report {
 
 impl Report {
     pub fn new<B>(request: &Request<B>, info: Arc<RequestInfo>) -> Self {
-        let path = request.uri().path();
-        let end = path.floor_char_boundary(MAX_METHOD);
         Self {
             info,
-            method: path[..end].into(),
+            method: request.uri().path().chars().take(MAX_METHOD).collect(),
             peer: request.extensions().get().copied(),
             started: Instant::now(),
             status: name(Code::Cancelled),
