@@ -31,7 +31,7 @@ const ANSWER_TTL: SignedDuration = SignedDuration::from_hours(24);
 
 /// The most writes that become durable together. Larger groups gain nothing in throughput and
 /// cost the first of the group its time.
-const MAX_GROUP: usize = 256;
+const MAX_GROUP: usize = 128;
 
 /// A group that changes this many resources is written before the next write is decided, so that
 /// large batches do not add up to one that takes seconds.
