@@ -125,14 +125,14 @@ pub async fn commit<C: Change>(client: &Client, changes: Vec<C>) -> Outcome<Comm
     let progress = (batches.len() > 1).then(|| Progress::new(C::DONE, total));
     let mut committed = Committed::default();
     for batch in batches {
-        let size = batch.len();
-        let (partners, revision) = C::send(client, batch, false)
-            .await
-            .map_err(|failure| stopped(failure, committed.partners.len(), total))?;
+        let names: Vec<_> = batch.iter().map(|change| change.name().to_owned()).collect();
+        let (partners, revision) = C::send(client, batch, false).await.map_err(|failure| {
+            stopped(at_fault(failure, &names), committed.partners.len(), total)
+        })?;
         committed.partners.extend(partners);
         committed.revision = revision;
         if let Some(progress) = &progress {
-            progress.advance(size);
+            progress.advance(names.len());
         }
     }
     Ok(committed)
@@ -145,6 +145,18 @@ pub struct Committed {
     pub partners: Vec<AllowedPartner>,
     /// The last revision.
     pub revision: i64,
+}
+
+/// Names the partners that a refused batch's indexes mean.
+fn at_fault(failure: Failure, names: &[String]) -> Failure {
+    if names.len() < 2 {
+        return failure;
+    }
+    let faults = failure.faults().to_vec();
+    faults.iter().fold(failure, |failure, (index, reason)| match names.get(*index) {
+        Some(name) => failure.detail(format!("at fault: {}: {reason}", domain_of(name))),
+        None => failure,
+    })
 }
 
 fn stopped(failure: Failure, done: usize, total: usize) -> Failure {
@@ -213,7 +225,10 @@ pub async fn preview_updates(
     let before = current(client, &names).await?;
     let mut summary = Summary::default();
     for batch in batches(changes) {
-        let (after, _) = UpdateAllowedPartnerRequest::send(client, batch, true).await?;
+        let names: Vec<_> = batch.iter().map(|change| change.name().to_owned()).collect();
+        let (after, _) = UpdateAllowedPartnerRequest::send(client, batch, true)
+            .await
+            .map_err(|failure| at_fault(failure, &names))?;
         for after in &after {
             let diff = Diff::between(domain_of(&after.name), before.get(&after.name), Some(after));
             summary.show(&diff, console)?;
@@ -233,7 +248,10 @@ pub async fn preview_deletions(
 ) -> Outcome {
     let mut summary = Summary::default();
     for batch in batches(changes) {
-        let (gone, _) = DeleteAllowedPartnerRequest::send(client, batch, true).await?;
+        let names: Vec<_> = batch.iter().map(|change| change.name().to_owned()).collect();
+        let (gone, _) = DeleteAllowedPartnerRequest::send(client, batch, true)
+            .await
+            .map_err(|failure| at_fault(failure, &names))?;
         for partner in gone.iter().filter(|partner| !partner.name.is_empty()) {
             let title = domain_of(&partner.name);
             summary.show(&Diff::between(title, Some(partner), None), console)?;
