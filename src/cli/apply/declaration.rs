@@ -192,7 +192,15 @@ mod tests {
     #[test]
     fn only_what_somebody_decided_is_written_and_it_comes_back() {
         let text = format!("{PARTNERS}{}- name: plain.example\n", partner(&stored()).unwrap());
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        allowedPartners:
+        - name: contoso.com
+          description: "yes: it's \"on\""
+          additionalDomains:
+          - eu.contoso.com
+          saslNegotiation: NEGOTIATION_OPTIONAL
+        - name: plain.example
+        "#);
         let read = Declaration::parse(&text).unwrap();
         let [Ok(first), Ok(second)] = read.partners.as_slice() else { panic!("{read:?}") };
         assert_eq!(terms::from_wire(first), terms::from_wire(&stored()));
@@ -231,7 +239,7 @@ mod tests {
     #[test]
     fn a_misspelt_file_is_refused() {
         for text in
-            ["partners: []", "allowedPartners: 3", "allowedPartner:\n- name: a.example", "- a\n b"]
+            ["partners: []", "allowedPartners: 3", "allowedPartner:\n- name: a.example", "a: [b"]
         {
             assert!(Declaration::parse(text).is_err(), "{text}");
         }

@@ -2,14 +2,18 @@
 
 use csv::{ReaderBuilder, StringRecord};
 
-use super::record::{Raw, Record};
+use super::{
+    record::{Raw, Record},
+    text::Lines,
+};
 
 /// The records of a file.
 ///
 /// # Errors
 /// The header cannot be read.
 pub fn records(text: &str) -> Result<Vec<Record>, String> {
-    let (text, skipped) = without_type_line(text);
+    let places = Places { text, lines: Lines::of(text), skipped: type_line(text) };
+    let text = &text[places.skipped..];
     let delimiter = delimiter(text.lines().next().unwrap_or_default());
     let mut reader =
         ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
@@ -17,18 +21,14 @@ pub fn records(text: &str) -> Result<Vec<Record>, String> {
     let mut records = Vec::new();
     for row in reader.records() {
         records.push(match row {
-            Ok(row) => record(&header, &row, skipped),
-            Err(error) => {
-                let line = error.position().map_or(0, |position| line(position, skipped));
-                Record::refused(line, "", error.to_string())
-            }
+            Ok(row) => record(&header, &row, places.line(row.position())),
+            Err(error) => Record::refused(places.line(error.position()), "", error.to_string()),
         });
     }
     Ok(records)
 }
 
-fn record(header: &StringRecord, row: &StringRecord, skipped: usize) -> Record {
-    let line = row.position().map_or(0, |position| line(position, skipped));
+fn record(header: &StringRecord, row: &StringRecord, line: usize) -> Record {
     if row.len() != header.len() {
         let reason = format!("{} cells, but the header has {}", row.len(), header.len());
         return Record::refused(line, row.get(0).unwrap_or_default(), reason);
@@ -42,17 +42,25 @@ fn record(header: &StringRecord, row: &StringRecord, skipped: usize) -> Record {
     )
 }
 
-fn line(position: &csv::Position, skipped: usize) -> usize {
-    usize::try_from(position.line()).unwrap_or(usize::MAX).saturating_add(skipped)
+/// Where the rows are. The reader's own line numbers are off where lines end with CRLF.
+struct Places<'a> {
+    text: &'a str,
+    lines: Lines,
+    skipped: usize,
 }
 
-/// The text without the line with the type's name that PowerShell 5 puts first, and how many lines
-/// that takes away.
-fn without_type_line(text: &str) -> (&str, usize) {
-    match text.split_once('\n') {
-        Some((first, rest)) if first.starts_with("#TYPE") => (rest, 1),
-        _ => (text, 0),
+impl Places<'_> {
+    fn line(&self, position: Option<&::csv::Position>) -> usize {
+        let Some(position) = position else { return 0 };
+        let offset = self.skipped + usize::try_from(position.byte()).unwrap_or(usize::MAX);
+        let rest = self.text.get(offset..).unwrap_or_default();
+        self.lines.number(offset + rest.len() - rest.trim_start_matches(['\r', '\n']).len())
     }
+}
+
+/// The bytes of the line with the type's name that PowerShell 5 puts first.
+fn type_line(text: &str) -> usize {
+    if text.starts_with("#TYPE") { text.find('\n').map_or(text.len(), |end| end + 1) } else { 0 }
 }
 
 /// `Export-Csv -UseCulture` takes a semicolon in much of Europe.

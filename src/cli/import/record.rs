@@ -105,35 +105,50 @@ impl Record {
     }
 
     fn member(&mut self, name: &str, value: Raw) -> Result<(), String> {
-        let key: String = name.to_ascii_lowercase().replace(['_', '-', ' '], "");
+        let key = name.to_ascii_lowercase().replace(['_', '-', ' '], "");
         let Ok(stated) = &mut self.stated else { return Ok(()) };
         match key.as_str() {
-            "identity" | "domain" | "name" | "primarydomain" => {
-                let text = text(value)?;
-                let domain =
-                    text.trim_start_matches("Global/").trim_start_matches("XmppAllowedPartner:");
-                let name = values::resource_name(domain)?;
-                if !stated.partner.name.is_empty() && stated.partner.name != name {
-                    return Err(format!("the entry is called {} elsewhere in it", self.label));
-                }
-                self.label = values::domain_of(&name).to_owned();
-                stated.partner.name = name;
-            }
+            "identity" | "domain" | "name" | "primarydomain" => return self.identity(value),
             "additionaldomains" => match domains(value)? {
                 Some(domains) => {
-                    stated.take("additional_domains", |to| to.additional_domains = domains)
+                    stated.take("additional_domains", |to| to.additional_domains = domains);
                 }
-                None => self
-                    .notes
-                    .push(format!("{name}: the file holds only the list's type; left as it is")),
+                None => {
+                    let note = "the file holds only the list's type; left as it is";
+                    self.notes.push(format!("{name}: {note}"));
+                }
             },
+            "description" => {
+                let text = text(value)?;
+                let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                if text.contains(char::is_control) {
+                    self.notes.push(format!("{name}: line breaks became spaces"));
+                }
+                let value = if text.contains(char::is_control) { line } else { text };
+                stated.take("description", |to| to.description = value);
+            }
             _ if IGNORED.contains(&key.as_str()) => {}
             _ => {
-                if !stated.scalar(&key, value)? {
+                if !(stated.enum_or_switch(&key, &value)? || stated.scalar(&key, value)?) {
                     self.notes.push(format!("{name}: unknown; left out"));
                 }
             }
         }
+        Ok(())
+    }
+
+    fn identity(&mut self, value: Raw) -> Result<(), String> {
+        let Ok(stated) = &mut self.stated else { return Ok(()) };
+        let text = text(value)?;
+        let domain = text.trim_start_matches("Global/");
+        if self.label.is_empty() {
+            domain.clone_into(&mut self.label);
+        }
+        let name = values::resource_name(domain)?;
+        if !stated.partner.name.is_empty() && stated.partner.name != name {
+            return Err(format!("the entry is called {} elsewhere in it", self.label));
+        }
+        stated.partner.name = name;
         Ok(())
     }
 }
@@ -144,28 +159,52 @@ impl Stated {
         self.paths.push(path);
     }
 
-    /// Takes a member with one value. Says whether it knows the member.
+    /// Takes a member that has one of a few values; one without a value states nothing. Says
+    /// whether it knows the member.
+    fn enum_or_switch(&mut self, key: &str, value: &Raw) -> Result<bool, String> {
+        match key {
+            "partnertype" => {
+                if let Some(value) = named(value, values::partner_type)? {
+                    self.take("partner_type", |to| to.partner_type = value.into());
+                }
+            }
+            "tlsnegotiation" => {
+                if let Some(value) = named(value, values::negotiation)? {
+                    self.take("tls_negotiation", |to| to.tls_negotiation = value.into());
+                }
+            }
+            "saslnegotiation" => {
+                if let Some(value) = named(value, values::negotiation)? {
+                    self.take("sasl_negotiation", |to| to.sasl_negotiation = value.into());
+                }
+            }
+            "enablekeepalive" | "keepaliveenabled" => {
+                if let Some(value) = switch(value)? {
+                    self.take("keep_alive_enabled", |to| to.keep_alive_enabled = Some(value));
+                }
+            }
+            "supportdialbacknegotiation" | "dialbackenabled" => {
+                if let Some(value) = switch(value)? {
+                    self.take("dialback_enabled", |to| to.dialback_enabled = Some(value));
+                }
+            }
+            "suspended" => {
+                if let Some(value) = switch(value)? {
+                    self.take("suspended", |to| to.suspended = value);
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Takes a member with a value of its own; one without a value is cleared. Says whether it
+    /// knows the member.
     fn scalar(&mut self, key: &str, value: Raw) -> Result<bool, String> {
         match key {
-            "description" => {
-                let value = text(value)?;
-                self.take("description", |to| to.description = value);
-            }
             "owner" => {
                 let value = text(value)?;
                 self.take("owner", |to| to.owner = value);
-            }
-            "partnertype" => {
-                let value = named(value, values::partner_type)?.map_or(0, Into::into);
-                self.take("partner_type", |to| to.partner_type = value);
-            }
-            "tlsnegotiation" => {
-                let value = named(value, values::negotiation)?.map_or(0, Into::into);
-                self.take("tls_negotiation", |to| to.tls_negotiation = value);
-            }
-            "saslnegotiation" => {
-                let value = named(value, values::negotiation)?.map_or(0, Into::into);
-                self.take("sasl_negotiation", |to| to.sasl_negotiation = value);
             }
             "proxyfqdn" | "proxy" => {
                 let value = values::proxy(text(value)?.trim())?.value().unwrap_or_default();
@@ -174,18 +213,6 @@ impl Stated {
             "connectionlimit" => {
                 let value = values::connection_limit(text(value)?.trim())?.value();
                 self.take("connection_limit", |to| to.connection_limit = value);
-            }
-            "enablekeepalive" | "keepaliveenabled" => {
-                let value = switch(value)?;
-                self.take("keep_alive_enabled", |to| to.keep_alive_enabled = value);
-            }
-            "supportdialbacknegotiation" | "dialbackenabled" => {
-                let value = switch(value)?;
-                self.take("dialback_enabled", |to| to.dialback_enabled = value);
-            }
-            "suspended" => {
-                let value = switch(value)?.unwrap_or_default();
-                self.take("suspended", |to| to.suspended = value);
             }
             "expiretime" => {
                 let value = moment(value)?;
@@ -216,10 +243,10 @@ fn text(value: Raw) -> Result<String, String> {
 /// The value of an enum by its name. A number is refused: which name it stands for is published
 /// nowhere, and a wrong guess would weaken a partner.
 fn named<T>(
-    value: Raw,
+    value: &Raw,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
-    let text = text(value)?;
+    let text = text(value.clone())?;
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
@@ -233,8 +260,8 @@ fn named<T>(
     parse(text).map(Some).map_err(|expected| format!("`{text}` is unknown; {expected}"))
 }
 
-fn switch(value: Raw) -> Result<Option<bool>, String> {
-    let text = text(value)?;
+fn switch(value: &Raw) -> Result<Option<bool>, String> {
+    let text = text(value.clone())?;
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);

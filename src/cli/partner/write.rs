@@ -27,8 +27,6 @@ const BATCH_BYTES: usize = 3 * 1024 * 1024;
 
 /// A change that can be batched.
 pub trait Change: Message + Clone {
-    /// What it does, as in `Remove 3 partners`.
-    const VERB: &'static str;
     /// What it has done, as in `removed`.
     const DONE: &'static str;
 
@@ -45,7 +43,6 @@ pub trait Change: Message + Clone {
 }
 
 impl Change for UpdateAllowedPartnerRequest {
-    const VERB: &'static str = "Change";
     const DONE: &'static str = "set";
 
     fn name(&self) -> &str {
@@ -72,7 +69,6 @@ impl Change for UpdateAllowedPartnerRequest {
 }
 
 impl Change for DeleteAllowedPartnerRequest {
-    const VERB: &'static str = "Remove";
     const DONE: &'static str = "removed";
 
     fn name(&self) -> &str {
@@ -98,14 +94,13 @@ impl Change for DeleteAllowedPartnerRequest {
     }
 }
 
-/// Asks for consent to some changes, when they need it.
+/// Asks for consent to some changes; `what` says which, as in `Remove 3 partners`.
 ///
 /// # Errors
 /// It is not given.
-pub fn ask<C: Change>(change: &ChangeFlags, changes: &[C]) -> Outcome {
+pub fn ask<C: Change>(change: &ChangeFlags, what: &str, changes: &[C]) -> Outcome {
     let names: Vec<_> = changes.iter().map(|change| domain_of(change.name())).collect();
-    let what = format!("{} {}", C::VERB, partners(changes.len()));
-    confirm(change.consent(), &what, &names)
+    confirm(change.consent(), what, &names)
 }
 
 /// Sends changes in as few commits as the limits allow.
