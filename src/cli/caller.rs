@@ -39,11 +39,10 @@ impl WhoamiArgs {
 }
 
 fn pairs(caller: &DescribeCallerResponse) -> Vec<(&'static str, String)> {
-    let ids = caller.roles.iter().map(|role| role.trim_start_matches("roles/"));
     vec![
         ("subject", caller.subject.clone()),
         ("issuer", caller.issuer.clone()),
-        ("roles", ids.collect::<Vec<_>>().join(", ")),
+        ("roles", caller.roles.join(", ")),
         ("unknown roles", caller.unknown_roles.join(", ")),
         ("permissions", caller.permissions.join(", ")),
         ("token expires", time(caller.expire_time.as_ref())),

@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 use secrecy::ExposeSecret;
 use tonic::{
     Code, Request, Response, Status,
-    metadata::{Ascii, MetadataValue},
+    metadata::{Ascii, Binary, MetadataValue},
     transport::Channel,
 };
 use tonic_types::StatusExt;
@@ -49,6 +49,8 @@ struct Headers {
     timeout: Duration,
     authorization: Option<MetadataValue<Ascii>>,
     reason: Option<MetadataValue<Ascii>>,
+    /// A reason that is not ASCII.
+    reason_bin: Option<MetadataValue<Binary>>,
 }
 
 impl std::fmt::Debug for Headers {
@@ -148,11 +150,17 @@ impl Headers {
             value.set_sensitive(true);
             Ok::<_, Failure>(value)
         });
-        let reason = reason.map(|reason| {
-            MetadataValue::try_from(reason.as_bytes())
-                .map_err(|_| Failure::usage("--reason must be one line without control characters"))
-        });
-        Ok(Self { timeout, authorization: authorization.transpose()?, reason: reason.transpose()? })
+        if reason.is_some_and(|reason| reason.chars().any(char::is_control)) {
+            return Err(Failure::usage("--reason must be one line without control characters"));
+        }
+        let as_text = reason.filter(|reason| reason.is_ascii());
+        let as_bytes = reason.filter(|reason| !reason.is_ascii());
+        Ok(Self {
+            timeout,
+            authorization: authorization.transpose()?,
+            reason: as_text.and_then(|reason| MetadataValue::try_from(reason).ok()),
+            reason_bin: as_bytes.map(|reason| MetadataValue::from_bytes(reason.as_bytes())),
+        })
     }
 
     fn request<M>(&self, message: M) -> Request<M> {
@@ -164,6 +172,9 @@ impl Headers {
         }
         if let Some(value) = &self.reason {
             metadata.insert("x-change-reason", value.clone());
+        }
+        if let Some(value) = &self.reason_bin {
+            metadata.insert_bin("x-change-reason-bin", value.clone());
         }
         request
     }

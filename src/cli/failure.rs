@@ -3,7 +3,7 @@
 //! Every command returns [`Outcome`]. A server's status becomes a [`Failure`] with its details in
 //! words; nothing here ever holds a token.
 
-use std::{fmt, io, process::ExitCode};
+use std::{collections::BTreeMap, fmt, io, process::ExitCode};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -53,13 +53,20 @@ pub struct Failure {
     exit: Exit,
     message: String,
     details: Vec<String>,
+    faults: Vec<(usize, String)>,
     silent: bool,
 }
 
 impl Failure {
     /// A failure with this exit code and these words.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), details: Vec::new(), silent: false }
+        Self {
+            exit,
+            message: message.into(),
+            details: Vec::new(),
+            faults: Vec::new(),
+            silent: false,
+        }
     }
 
     /// A failure that no other exit code stands for.
@@ -104,6 +111,11 @@ impl Failure {
         &self.details
     }
 
+    /// The items of a batch that are at fault, with what is wrong with them.
+    pub fn faults(&self) -> &[(usize, String)] {
+        &self.faults
+    }
+
     /// Tells the failure on stderr and gives the exit code.
     pub fn report(&self) -> ExitCode {
         if !self.silent {
@@ -137,7 +149,9 @@ impl From<Status> for Failure {
             text => text.to_owned(),
         };
         let mut failure = Self::new(exit_of(status.code()), message);
-        failure.details = details_of(&status.get_error_details());
+        let details = status.get_error_details();
+        failure.faults = faults_of(&details, &failure.message);
+        failure.details = details_of(&details);
         failure.details.extend(remedy(status.code()).map(str::to_owned));
         failure
     }
@@ -190,6 +204,25 @@ fn details_of(details: &ErrorDetails) -> Vec<String> {
     lines
 }
 
+/// The items of a batch that the details name: by the paths of the violations
+/// (`requests[3].allowed_partner.owner`), else by the index in the ErrorInfo.
+fn faults_of(details: &ErrorDetails, message: &str) -> Vec<(usize, String)> {
+    let mut faults: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let violations = details.bad_request().map(|request| request.field_violations.as_slice());
+    for broken in violations.unwrap_or_default() {
+        let item = broken.field.strip_prefix("requests[").and_then(|path| path.split_once(']'));
+        if let Some((Ok(index), path)) = item.map(|(index, path)| (index.parse(), path)) {
+            let field = path.trim_start_matches('.').trim_start_matches("allowed_partner.");
+            faults.entry(index).or_default().push(format!("{field}: {}", broken.description));
+        }
+    }
+    let index = details.error_info().and_then(|info| info.metadata.get("index")?.parse().ok());
+    if let (true, Some(index)) = (faults.is_empty(), index) {
+        faults.entry(index).or_default().push(message.to_owned());
+    }
+    faults.into_iter().map(|(index, reasons)| (index, reasons.join("; "))).collect()
+}
+
 const fn remedy(code: Code) -> Option<&'static str> {
     match code {
         Code::Unauthenticated => Some(
@@ -229,6 +262,25 @@ mod tests {
           reason: INVALID_PARTNER
           limit: 64
         ");
+    }
+
+    #[test]
+    fn the_items_of_a_batch_at_fault_are_found_by_path_or_by_index() {
+        let mut details = ErrorDetails::new();
+        details
+            .add_bad_request_violation("requests[2].allowed_partner.owner", "too long")
+            .add_bad_request_violation("requests[0].update_mask", "unknown")
+            .add_bad_request_violation("requests[2].allowed_partner.labels", "too many");
+        let failure =
+            Failure::from(Status::with_error_details(Code::InvalidArgument, "not valid", details));
+        let faults = [(0, "update_mask: unknown"), (2, "owner: too long; labels: too many")];
+        assert_eq!(failure.faults(), faults.map(|(index, text)| (index, text.to_owned())));
+
+        let mut details = ErrorDetails::new();
+        details.set_error_info("DOMAIN_TAKEN", "federation.xmpp", [("index".into(), "7".into())]);
+        let failure =
+            Failure::from(Status::with_error_details(Code::AlreadyExists, "taken", details));
+        assert_eq!(failure.faults(), [(7, "taken".to_owned())]);
     }
 
     #[test]

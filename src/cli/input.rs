@@ -49,9 +49,8 @@ impl Input {
         if file == Path::new("-") {
             return Self::from_stdin();
         }
-        let text = fs::read_to_string(file)
-            .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
-        Self::parse(&text).map_err(|why| Failure::rejected(format!("{}: {why}", file.display())))
+        let refused = |why: String| Failure::rejected(format!("{}: {why}", file.display()));
+        Self::parse(&text(file)?).map_err(refused)
     }
 
     /// The names, whichever way the partners came.
@@ -66,6 +65,18 @@ impl Input {
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if text.starts_with(['{', '[']) { objects(text) } else { names(text) }
     }
+}
+
+/// The text of a file; `-` is standard input.
+///
+/// # Errors
+/// It cannot be read, or is no UTF-8.
+pub fn text(file: &Path) -> Outcome<String> {
+    if file == Path::new("-") {
+        return Ok(io::read_to_string(io::stdin().lock())?);
+    }
+    fs::read_to_string(file)
+        .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))
 }
 
 fn names(text: &str) -> Result<Input, String> {

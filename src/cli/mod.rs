@@ -4,6 +4,7 @@
 //! [`client`] speaks to a service.
 
 mod additional_domains;
+mod apply;
 mod caller;
 mod channel;
 mod client;
@@ -12,7 +13,9 @@ mod connection;
 mod console;
 mod contexts;
 mod diff;
+mod export;
 mod failure;
+mod import;
 mod input;
 mod json;
 mod output;
@@ -78,6 +81,9 @@ enum Command {
     /// Partners: the long form of get, new, set, remove, undelete and resolve
     #[command(subcommand)]
     Partner(partner::PartnerCommand),
+    Import(Box<import::ImportArgs>),
+    Export(export::ExportArgs),
+    Apply(apply::ApplyArgs),
     /// The gateway-wide settings
     #[command(subcommand)]
     Settings(settings::SettingsCommand),
@@ -92,6 +98,9 @@ enum Command {
     Config(config::ConfigCommand),
     Completion(reference::CompletionArgs),
     Man(reference::ManArgs),
+    /// Print the reference of all commands in Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Runs the program and tells how it ended.
@@ -132,6 +141,9 @@ impl CommandLine {
         };
         match self.command {
             Command::Short(command) | Command::Partner(command) => command.run(&session).await,
+            Command::Import(args) => args.run(&session).await,
+            Command::Export(args) => args.run(&session).await,
+            Command::Apply(args) => args.run(&session).await,
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
@@ -140,6 +152,9 @@ impl CommandLine {
             Command::Config(command) => command.run(&session),
             Command::Completion(args) => args.run(Self::command()),
             Command::Man(args) => args.run(Self::command()),
+            Command::Reference => {
+                Ok(output::line(reference::markdown(&Self::command()).trim_end())?)
+            }
         }
     }
 }

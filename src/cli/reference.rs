@@ -8,6 +8,15 @@ use clap_complete::Shell;
 
 use super::failure::Outcome;
 
+const INTRODUCTION: &str = "\
+# partnerctl
+
+The help of every command, as `partnerctl COMMAND --help` prints it. The flags
+of the connection belong to every command and are shown once, at the top. Each
+partner command has a long form too: `partnerctl get` is `partnerctl partner
+get`.
+";
+
 /// Print the completion script of a shell.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -54,11 +63,7 @@ impl ManArgs {
 pub fn markdown(command: &Command) -> String {
     let mut command = command.clone().term_width(80);
     command.build();
-    let mut page = String::from(
-        "# partnerctl\n\nThe help of every command, as `partnerctl COMMAND --help` prints it. The \
-         flags of\nthe connection belong to every command and are shown once, at the top. Each\n\
-         partner command has a long form too: `partnerctl get` is `partnerctl partner get`.\n",
-    );
+    let mut page = INTRODUCTION.to_owned();
     section(&mut page, &mut command, "partnerctl");
     page
 }

@@ -1,14 +1,11 @@
 //! `partnerctl role`: the roles and what they allow.
 
-use clap::{Args, Subcommand};
-use serde::Serialize;
-
 use super::{
     client::Client,
     failure::Outcome,
     json::Json,
     output::{
-        ObjectFormat, fields,
+        ListFormat, ObjectFormat, fields,
         table::{self, Column, Text},
     },
     permission,
@@ -16,8 +13,9 @@ use super::{
 };
 use crate::{
     domain::role::Permission,
-    proto::v1::{GetRoleRequest, ListPermissionsRequest, ListRolesRequest, Role},
+    proto::v1::{GetRoleRequest, ListPermissionsRequest, ListRolesRequest, PermissionInfo, Role},
 };
+use clap::{Args, Subcommand};
 
 /// What can be done with roles.
 #[derive(Subcommand, Clone, Debug)]
@@ -59,7 +57,7 @@ pub struct ListRolesArgs {
 
     /// The form of the output
     #[arg(long, short, value_enum, default_value_t)]
-    output: ObjectFormat,
+    output: ListFormat,
 }
 
 impl ListRolesArgs {
@@ -71,21 +69,17 @@ impl ListRolesArgs {
         };
         let roles = all_roles(&session.client().await?, filter).await?;
         let json: Vec<_> = roles.iter().map(Json).collect();
-        Ok(self.output.print(&json, || {
+        let table = || {
             const COLUMNS: &[Column] = &[
                 Column::fixed("ROLE"),
                 Column::fixed("BUILT IN"),
                 Column::fixed("LYNC ROLE"),
                 Column::flexible("DESCRIPTION"),
             ];
-            table::render(
-                session.console,
-                COLUMNS,
-                roles.iter().map(row).collect(),
-                true,
-                &mut Vec::new(),
-            )
-        })?)
+            let rows = roles.iter().map(row).collect();
+            table::render(session.console, COLUMNS, rows, true, &mut Vec::new())
+        };
+        Ok(self.output.print(&json, |index| roles[index].name.clone(), table)?)
     }
 }
 
@@ -153,7 +147,7 @@ impl GetRoleArgs {
 pub struct PermissionsArgs {
     /// The form of the output
     #[arg(long, short, value_enum, default_value_t)]
-    output: ObjectFormat,
+    output: ListFormat,
 }
 
 impl PermissionsArgs {
@@ -162,23 +156,15 @@ impl PermissionsArgs {
         let answer = client.list_permissions(ListPermissionsRequest {}).await?;
         let permissions = answer.permissions;
         let json: Vec<_> = permissions.iter().map(Json).collect();
-        self.print(session, &json, || {
-            permissions
-                .iter()
-                .map(|info| vec![info.permission.as_str().into(), info.description.as_str().into()])
-                .collect()
-        })
-    }
-
-    fn print<T: Serialize>(
-        &self,
-        session: &Session,
-        json: &T,
-        rows: impl FnOnce() -> Vec<Vec<Text>>,
-    ) -> Outcome {
-        const COLUMNS: &[Column] = &[Column::fixed("PERMISSION"), Column::flexible("ALLOWS TO")];
-        Ok(self.output.print(json, || {
-            table::render(session.console, COLUMNS, rows(), true, &mut Vec::new())
-        })?)
+        let table = || {
+            const COLUMNS: &[Column] =
+                &[Column::fixed("PERMISSION"), Column::flexible("WHAT IT ALLOWS")];
+            let row = |info: &PermissionInfo| {
+                vec![info.permission.as_str().into(), info.description.as_str().into()]
+            };
+            let rows = permissions.iter().map(row).collect();
+            table::render(session.console, COLUMNS, rows, true, &mut Vec::new())
+        };
+        Ok(self.output.print(&json, |index| permissions[index].permission.clone(), table)?)
     }
 }

@@ -16,6 +16,16 @@ use crate::{
 ///
 /// # Errors
 /// Every rule that the partner breaks.
+pub fn checked(partner: &v1::AllowedPartner) -> Result<(DomainName, Terms), Vec<Violation>> {
+    let (domain, terms) = from_wire(partner)?;
+    let broken = terms.violations(&domain);
+    if broken.is_empty() { Ok((domain, terms)) } else { Err(broken) }
+}
+
+/// The same, without the rules about fields that are each valid in themselves.
+///
+/// # Errors
+/// Every value that the model cannot hold.
 pub fn from_wire(partner: &v1::AllowedPartner) -> Result<(DomainName, Terms), Vec<Violation>> {
     let mut broken = Vec::new();
     let domain = parsed(&mut broken, "name", values::domain_of(&partner.name));
@@ -39,11 +49,10 @@ pub fn from_wire(partner: &v1::AllowedPartner) -> Result<(DomainName, Terms), Ve
         owner: partner.owner.clone(),
         labels: partner.labels.clone().into_iter().collect(),
     };
-    let Some(domain) = domain else {
-        return Err(broken);
-    };
-    broken.extend(terms.violations(&domain));
-    if broken.is_empty() { Ok((domain, terms)) } else { Err(broken) }
+    match domain {
+        Some(domain) if broken.is_empty() => Ok((domain, terms)),
+        _ => Err(broken),
+    }
 }
 
 /// The partner that the service would make of these terms, without what only it can give.
@@ -167,11 +176,19 @@ mod tests {
             name: "allowedPartners/a.example".into(),
             additional_domains: vec!["localhost".into()],
             proxy_fqdn: "*.example".into(),
-            connection_limit: Some(0),
             ..Default::default()
         };
-        let broken = from_wire(&partner).unwrap_err();
-        let fields: Vec<_> = broken.iter().map(|broken| broken.field.as_str()).collect();
-        assert_eq!(fields, ["additional_domains", "proxy_fqdn", "connection_limit"]);
+        let fields = |broken: Vec<Violation>| -> Vec<_> {
+            broken.into_iter().map(|broken| broken.field).collect()
+        };
+        assert_eq!(fields(checked(&partner).unwrap_err()), ["additional_domains", "proxy_fqdn"]);
+        let partner = v1::AllowedPartner {
+            name: "allowedPartners/a.example".into(),
+            connection_limit: Some(0),
+            owner: "o".repeat(257),
+            ..Default::default()
+        };
+        assert!(from_wire(&partner).is_ok());
+        assert_eq!(fields(checked(&partner).unwrap_err()), ["owner", "connection_limit"]);
     }
 }

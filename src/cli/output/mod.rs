@@ -45,6 +45,40 @@ pub enum ObjectFormat {
     Yaml,
 }
 
+/// The form of a list of things that are no partners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// A table that fits the terminal
+    #[default]
+    Table,
+    /// An array (proto3 JSON)
+    Json,
+    /// YAML, with the fields of the JSON
+    Yaml,
+    /// The names alone
+    Name,
+}
+
+impl ListFormat {
+    /// Prints a list in this form.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn print<T: Serialize>(
+        self,
+        list: &[T],
+        name: impl Fn(usize) -> String,
+        table: impl FnOnce() -> String,
+    ) -> io::Result<()> {
+        match self {
+            Self::Table => ObjectFormat::Table.print(&list, table),
+            Self::Json => ObjectFormat::Json.print(&list, table),
+            Self::Yaml => ObjectFormat::Yaml.print(&list, table),
+            Self::Name => (0..list.len()).try_for_each(|index| line(name(index))),
+        }
+    }
+}
+
 impl ObjectFormat {
     /// Prints an object in this form; `table` gives the form for people.
     ///

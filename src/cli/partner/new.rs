@@ -86,7 +86,7 @@ impl NewArgs {
 
 /// The partner with its defaults, as the service would create it.
 fn filled_in(partner: &AllowedPartner) -> Outcome<AllowedPartner> {
-    match terms::from_wire(partner) {
+    match terms::checked(partner) {
         Ok((domain, terms)) => Ok(terms::to_wire(&domain, &terms)),
         Err(broken) => {
             let failure = Failure::rejected("the partner would be refused");

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{selection::Selection, write};
 use crate::{
     cli::{
+        console::partners,
         failure::{Failure, Outcome},
         output::Format,
         session::{ChangeFlags, Session},
@@ -72,7 +73,7 @@ impl RemoveArgs {
             eprintln!("no partners");
             return Ok(());
         }
-        write::ask(&self.change, &requests)?;
+        write::ask(&self.change, &format!("Remove {}", partners(requests.len())), &requests)?;
         let mut committed = write::commit(&client, requests).await?;
         committed.partners.retain(|partner| !partner.name.is_empty());
         let quiet = ChangeFlags { force: true, ..self.change };

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cli::{
         client::Client,
+        console::partners,
         failure::{Failure, Outcome},
         input::Input,
         output::Format,
@@ -93,7 +94,9 @@ impl SetArgs {
             return Ok(());
         }
         if requests.len() > 1 {
-            write::ask(&self.change, &requests)?;
+            let what = if edit.is_empty() { "all".to_owned() } else { edit.fields().join(", ") };
+            let what = format!("Change {what} of {}", partners(requests.len()));
+            write::ask(&self.change, &what, &requests)?;
         }
         let committed = write::commit(&client, requests).await?;
         write::tell::<UpdateAllowedPartnerRequest>(session, &self.change, self.output, &committed)

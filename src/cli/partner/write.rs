@@ -27,8 +27,6 @@ const BATCH_BYTES: usize = 3 * 1024 * 1024;
 
 /// A change that can be batched.
 pub trait Change: Message + Clone {
-    /// What it does, as in `Remove 3 partners`.
-    const VERB: &'static str;
     /// What it has done, as in `removed`.
     const DONE: &'static str;
 
@@ -45,7 +43,6 @@ pub trait Change: Message + Clone {
 }
 
 impl Change for UpdateAllowedPartnerRequest {
-    const VERB: &'static str = "Change";
     const DONE: &'static str = "set";
 
     fn name(&self) -> &str {
@@ -72,7 +69,6 @@ impl Change for UpdateAllowedPartnerRequest {
 }
 
 impl Change for DeleteAllowedPartnerRequest {
-    const VERB: &'static str = "Remove";
     const DONE: &'static str = "removed";
 
     fn name(&self) -> &str {
@@ -98,14 +94,13 @@ impl Change for DeleteAllowedPartnerRequest {
     }
 }
 
-/// Asks for consent to some changes, when they need it.
+/// Asks for consent to some changes; `what` says which, as in `Remove 3 partners`.
 ///
 /// # Errors
 /// It is not given.
-pub fn ask<C: Change>(change: &ChangeFlags, changes: &[C]) -> Outcome {
+pub fn ask<C: Change>(change: &ChangeFlags, what: &str, changes: &[C]) -> Outcome {
     let names: Vec<_> = changes.iter().map(|change| domain_of(change.name())).collect();
-    let what = format!("{} {}", C::VERB, partners(changes.len()));
-    confirm(change.consent(), &what, &names)
+    confirm(change.consent(), what, &names)
 }
 
 /// Sends changes in as few commits as the limits allow.
@@ -125,14 +120,14 @@ pub async fn commit<C: Change>(client: &Client, changes: Vec<C>) -> Outcome<Comm
     let progress = (batches.len() > 1).then(|| Progress::new(C::DONE, total));
     let mut committed = Committed::default();
     for batch in batches {
-        let size = batch.len();
-        let (partners, revision) = C::send(client, batch, false)
-            .await
-            .map_err(|failure| stopped(failure, committed.partners.len(), total))?;
+        let names: Vec<_> = batch.iter().map(|change| change.name().to_owned()).collect();
+        let (partners, revision) = C::send(client, batch, false).await.map_err(|failure| {
+            stopped(at_fault(failure, &names), committed.partners.len(), total)
+        })?;
         committed.partners.extend(partners);
         committed.revision = revision;
         if let Some(progress) = &progress {
-            progress.advance(size);
+            progress.advance(names.len());
         }
     }
     Ok(committed)
@@ -145,6 +140,18 @@ pub struct Committed {
     pub partners: Vec<AllowedPartner>,
     /// The last revision.
     pub revision: i64,
+}
+
+/// Names the partners that a refused batch's indexes mean.
+fn at_fault(failure: Failure, names: &[String]) -> Failure {
+    if names.len() < 2 {
+        return failure;
+    }
+    let faults = failure.faults().to_vec();
+    faults.iter().fold(failure, |failure, (index, reason)| match names.get(*index) {
+        Some(name) => failure.detail(format!("at fault: {}: {reason}", domain_of(name))),
+        None => failure,
+    })
 }
 
 fn stopped(failure: Failure, done: usize, total: usize) -> Failure {
@@ -213,7 +220,10 @@ pub async fn preview_updates(
     let before = current(client, &names).await?;
     let mut summary = Summary::default();
     for batch in batches(changes) {
-        let (after, _) = UpdateAllowedPartnerRequest::send(client, batch, true).await?;
+        let names: Vec<_> = batch.iter().map(|change| change.name().to_owned()).collect();
+        let (after, _) = UpdateAllowedPartnerRequest::send(client, batch, true)
+            .await
+            .map_err(|failure| at_fault(failure, &names))?;
         for after in &after {
             let diff = Diff::between(domain_of(&after.name), before.get(&after.name), Some(after));
             summary.show(&diff, console)?;
@@ -233,7 +243,10 @@ pub async fn preview_deletions(
 ) -> Outcome {
     let mut summary = Summary::default();
     for batch in batches(changes) {
-        let (gone, _) = DeleteAllowedPartnerRequest::send(client, batch, true).await?;
+        let names: Vec<_> = batch.iter().map(|change| change.name().to_owned()).collect();
+        let (gone, _) = DeleteAllowedPartnerRequest::send(client, batch, true)
+            .await
+            .map_err(|failure| at_fault(failure, &names))?;
         for partner in gone.iter().filter(|partner| !partner.name.is_empty()) {
             let title = domain_of(&partner.name);
             summary.show(&Diff::between(title, Some(partner), None), console)?;

@@ -1,0 +1,377 @@
+//! What an import or an apply would do: every entry against what the service has, and against the
+//! service's own judgement, before anything is changed.
+
+use std::collections::HashMap;
+
+use prost_types::FieldMask;
+
+use super::record::{Record, Stated};
+use crate::{
+    cli::{
+        client::Client,
+        console::partners,
+        diff::{Action, Diff},
+        failure::{Exit, Failure, Outcome},
+        partner::{
+            selection,
+            write::{self, Change},
+        },
+        progress::Progress,
+        terms,
+        values::domain_of,
+    },
+    domain::mask::{Mask, TermField},
+    proto::v1::{AllowedPartner, ListAllowedPartnersRequest, UpdateAllowedPartnerRequest},
+};
+
+/// Up to this many entries the service is asked for each; above, for all that it has.
+const FEW: usize = 1_000;
+
+/// What is to be done with one entry.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The line of the file.
+    pub line: usize,
+    /// The domain, or what the file calls it.
+    pub label: String,
+    /// What happens, or why not.
+    pub verdict: Verdict,
+    /// What was left out of the entry.
+    pub notes: Vec<String>,
+}
+
+/// What happens with an entry.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is done.
+    Do {
+        /// What changes.
+        diff: Diff,
+        /// The request that does it; boxed, it is large.
+        request: Box<UpdateAllowedPartnerRequest>,
+    },
+    /// It is so already.
+    Unchanged,
+    /// It is refused.
+    Refused(String),
+}
+
+/// Everything that is to be done, in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// One step for each entry.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Judges entries by themselves and against each other.
+    pub fn of_records(records: Vec<Record>) -> (Self, Vec<Option<Stated>>) {
+        let mut owners: HashMap<String, (usize, usize)> = HashMap::new();
+        let mut plan = Self::default();
+        let mut entries: Vec<Option<Stated>> = Vec::with_capacity(records.len());
+        for (index, Record { line, label, stated, notes }) in records.into_iter().enumerate() {
+            let judged = stated.and_then(|stated| match claims(&stated.partner, &owners) {
+                Some((other, _)) if entries[other].as_ref() == Some(&stated) => Ok(None),
+                Some((_, line)) => Err(format!("one of its domains is on line {line} already")),
+                None => Ok(Some(stated)),
+            });
+            if let Ok(Some(stated)) = &judged {
+                for domain in domains(&stated.partner) {
+                    owners.insert(domain.to_owned(), (index, line));
+                }
+            }
+            let verdict = match &judged {
+                Err(reason) => Verdict::Refused(reason.clone()),
+                Ok(_) => Verdict::Unchanged,
+            };
+            plan.steps.push(Step { line, label, verdict, notes });
+            entries.push(judged.ok().flatten());
+        }
+        (plan, entries)
+    }
+
+    /// Compares the entries with what the service has, and asks the service to judge what would
+    /// change.
+    ///
+    /// # Errors
+    /// The service cannot be asked.
+    pub async fn against(
+        mut self,
+        client: &Client,
+        entries: Vec<Option<Stated>>,
+        before: &HashMap<String, AllowedPartner>,
+    ) -> Outcome<Self> {
+        for (step, entry) in self.steps.iter_mut().zip(entries) {
+            if let Some(stated) = entry {
+                let before = before.get(&stated.partner.name);
+                step.verdict = judged(stated, before);
+            }
+        }
+        self.ask_the_service(client).await?;
+        Ok(self)
+    }
+
+    /// How many entries are refused.
+    pub fn refused(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step.verdict, Verdict::Refused(_))).count()
+    }
+
+    /// How many entries would do this.
+    pub fn count(&self, action: Action) -> usize {
+        let of = |step: &&Step| match &step.verdict {
+            Verdict::Do { diff, .. } => diff.action == action,
+            Verdict::Unchanged => action == Action::Unchanged,
+            Verdict::Refused(_) => false,
+        };
+        self.steps.iter().filter(of).count()
+    }
+
+    /// The requests of everything that is to be done. Partners that give a domain away come
+    /// first, and so do those that take one, so that both are in the same commit.
+    pub fn requests(&self) -> Vec<UpdateAllowedPartnerRequest> {
+        let gives = |diff: &Diff| {
+            diff.action == Action::Update
+                && diff.fields.iter().any(|field| field.field == "additional_domains")
+        };
+        let mut requests: Vec<_> = self
+            .steps
+            .iter()
+            .filter_map(|step| match &step.verdict {
+                Verdict::Do { diff, request } => Some((!gives(diff), request.as_ref().clone())),
+                _ => None,
+            })
+            .collect();
+        requests.sort_by_key(|(later, _)| *later);
+        requests.into_iter().map(|(_, request)| request).collect()
+    }
+
+    async fn ask_the_service(&mut self, client: &Client) -> Outcome {
+        let requests = self.requests();
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let progress = (requests.len() > FEW).then(|| Progress::new("checked", requests.len()));
+        let mut refused = HashMap::new();
+        for batch in write::batches(requests) {
+            let size = batch.len();
+            refused.extend(refusals(client, batch).await?);
+            if let Some(progress) = &progress {
+                progress.advance(size);
+            }
+        }
+        for step in &mut self.steps {
+            if let Verdict::Do { request, .. } = &step.verdict
+                && let Some(reason) = refused.remove(request.name())
+            {
+                step.verdict = Verdict::Refused(reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The partners that the service has, by name: those of the entries, or all when they are many.
+///
+/// # Errors
+/// The service cannot be asked.
+pub async fn current(
+    client: &Client,
+    entries: &[Option<Stated>],
+) -> Outcome<HashMap<String, AllowedPartner>> {
+    let names: Vec<_> =
+        entries.iter().flatten().map(|stated| stated.partner.name.clone()).collect();
+    if names.len() <= FEW {
+        return write::current(client, &names).await;
+    }
+    everything(client).await
+}
+
+/// All partners that the service has, by name.
+///
+/// # Errors
+/// The service cannot be asked.
+pub async fn everything(client: &Client) -> Outcome<HashMap<String, AllowedPartner>> {
+    let mut all = HashMap::new();
+    selection::each_page(client, ListAllowedPartnersRequest::default(), |page| {
+        all.extend(page.into_iter().map(|partner| (partner.name.clone(), partner)));
+        Ok(())
+    })
+    .await?;
+    Ok(all)
+}
+
+fn domains(partner: &AllowedPartner) -> impl Iterator<Item = &str> {
+    let additional = partner.additional_domains.iter().map(String::as_str);
+    std::iter::once(domain_of(&partner.name)).chain(additional)
+}
+
+/// The entry that has one of the partner's domains already.
+fn claims(
+    partner: &AllowedPartner,
+    owners: &HashMap<String, (usize, usize)>,
+) -> Option<(usize, usize)> {
+    domains(partner).find_map(|domain| owners.get(domain)).copied()
+}
+
+/// What an entry does to the partner as it is, by the model's own rules.
+fn judged(stated: Stated, before: Option<&AllowedPartner>) -> Verdict {
+    match after(&stated, before) {
+        Err(reason) => Verdict::Refused(reason),
+        Ok(after) => {
+            let title = domain_of(&after.name).to_owned();
+            let diff = Diff::between(&title, before, Some(&after));
+            if diff.action == Action::Unchanged {
+                return Verdict::Unchanged;
+            }
+            Verdict::Do { diff, request: Box::new(request(stated)) }
+        }
+    }
+}
+
+fn after(stated: &Stated, before: Option<&AllowedPartner>) -> Result<AllowedPartner, String> {
+    let words = |broken: Vec<crate::domain::Violation>| {
+        broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let (domain, wanted) = terms::from_wire(&stated.partner).map_err(words)?;
+    let terms = match before {
+        None => wanted,
+        Some(before) => {
+            let (_, stored) = terms::from_wire(before).map_err(words)?;
+            Mask::<TermField>::parse(&stated.paths).map_err(words)?.merge(&stored, &wanted)
+        }
+    };
+    let broken = terms.violations(&domain);
+    if broken.is_empty() { Ok(terms::to_wire(&domain, &terms)) } else { Err(words(broken)) }
+}
+
+fn request(stated: Stated) -> UpdateAllowedPartnerRequest {
+    let Stated { partner, paths } = stated;
+    UpdateAllowedPartnerRequest {
+        allowed_partner: Some(partner),
+        update_mask: Some(FieldMask { paths: paths.into_iter().map(str::to_owned).collect() }),
+        allow_missing: true,
+        ..UpdateAllowedPartnerRequest::default()
+    }
+}
+
+/// What the service refuses of a batch, by name. It may name one entry at a time; after a few
+/// rounds the batch is halved instead, so that many bad entries do not cost many full batches.
+async fn refusals(
+    client: &Client,
+    batch: Vec<UpdateAllowedPartnerRequest>,
+) -> Outcome<Vec<(String, String)>> {
+    const ROUNDS: usize = 10;
+    let mut refused = Vec::new();
+    let mut waiting = vec![(batch, ROUNDS)];
+    while let Some((mut batch, rounds)) = waiting.pop() {
+        if batch.is_empty() {
+            continue;
+        }
+        let failure = match UpdateAllowedPartnerRequest::send(client, batch.clone(), true).await {
+            Ok(_) => continue,
+            Err(failure) => failure,
+        };
+        let about_entries = matches!(
+            failure.exit(),
+            Exit::Rejected | Exit::Conflict | Exit::Denied | Exit::NotFound
+        );
+        let faults = failure.faults();
+        if batch.len() == 1 && about_entries {
+            refused.push((batch[0].name().to_owned(), reason(&failure)));
+        } else if !about_entries || (faults.is_empty() && failure.exit() == Exit::Denied) {
+            return Err(failure);
+        } else if faults.is_empty() || rounds == 0 {
+            let rest = batch.split_off(batch.len() / 2);
+            waiting.extend([(batch, ROUNDS), (rest, ROUNDS)]);
+        } else {
+            for (index, reason) in faults {
+                let Some(request) = batch.get_mut(*index) else { return Err(failure) };
+                refused.push((request.name().to_owned(), reason.clone()));
+                *request = UpdateAllowedPartnerRequest::default();
+            }
+            batch.retain(|request| request.allowed_partner.is_some());
+            waiting.push((batch, rounds - 1));
+        }
+    }
+    Ok(refused)
+}
+
+fn reason(failure: &Failure) -> String {
+    match failure.details() {
+        [first, ..] if failure.exit() == Exit::Rejected => first.clone(),
+        _ => failure.message().to_owned(),
+    }
+}
+
+/// Tells the counts: `1,000 partners to create, 2 to change, 3 unchanged, 1 refused`.
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let told = [
+            (self.count(Action::Create), "to create"),
+            (self.count(Action::Update), "to change"),
+            (self.count(Action::Unchanged), "unchanged"),
+            (self.refused(), "refused"),
+        ];
+        let told = told.iter().filter(|(count, _)| *count > 0);
+        let told: Vec<_> =
+            told.map(|(count, what)| format!("{} {what}", partners(*count))).collect();
+        f.write_str(&if told.is_empty() { "no partners".to_owned() } else { told.join(", ") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::import::record::Raw;
+
+    fn record(line: usize, members: &[(&str, &str)]) -> Record {
+        let members =
+            members.iter().map(|(name, value)| ((*name).into(), Raw::Text((*value).into())));
+        Record::of_members(line, members.collect())
+    }
+
+    fn verdict(members: &[(&str, &str)], before: &[(&str, &str)]) -> Verdict {
+        let stored = record(1, before).stated.unwrap();
+        let stored = after(&stored, None).unwrap();
+        judged(record(2, members).stated.unwrap(), Some(&stored))
+    }
+
+    #[test]
+    fn what_is_so_already_is_not_sent_again() {
+        let stored = [("Domain", "a.example"), ("Owner", "me"), ("SaslNegotiation", "Optional")];
+        let same = verdict(&[("Domain", "A.example"), ("SaslNegotiation", "optional")], &stored);
+        assert!(matches!(same, Verdict::Unchanged));
+        let Verdict::Do { diff, request } =
+            verdict(&[("Domain", "a.example"), ("SaslNegotiation", "Required")], &stored)
+        else {
+            panic!("it changes")
+        };
+        assert_eq!(diff.action, Action::Update);
+        assert_eq!(request.update_mask.unwrap().paths, ["sasl_negotiation"]);
+    }
+
+    #[test]
+    fn rules_are_checked_on_what_comes_out() {
+        let off = [("Domain", "a.example"), ("SupportDialbackNegotiation", "False")];
+        let weak = [("Domain", "a.example"), ("TlsNegotiation", "NotSupported")];
+        assert!(matches!(verdict(&weak, &off), Verdict::Refused(_)));
+        assert!(matches!(verdict(&off, &weak), Verdict::Refused(_)));
+        let both = [weak[1], ("Domain", "a.example"), ("SupportDialbackNegotiation", "True")];
+        assert!(matches!(verdict(&both, &off), Verdict::Do { .. }));
+    }
+
+    #[test]
+    fn the_same_entry_twice_is_one_and_a_contradiction_is_refused() {
+        let records = vec![
+            record(1, &[("Domain", "a.example")]),
+            record(2, &[("Domain", "A.example")]),
+            record(3, &[("Domain", "a.example"), ("Owner", "me")]),
+            record(4, &[("Domain", "b.example"), ("AdditionalDomains", "a.example")]),
+        ];
+        let (plan, entries) = Plan::of_records(records);
+        assert_eq!(plan.refused(), 2);
+        assert_eq!(entries.iter().flatten().count(), 1);
+        let Verdict::Refused(reason) = &plan.steps[3].verdict else { panic!("it is refused") };
+        assert!(reason.contains("line 1"), "{reason}");
+    }
+}
