@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     auth::{
-        Call, Denial, Permit,
-        policy::{
-            CreatePartner, DeletePartner, GetPartner, ListPartners, PartnerFields, Policy, Purpose,
+        Call, Denial, Permit, Policy,
+        permit::{
+            Action, CreatePartner, DeletePartner, GetPartner, ListPartners, PartnerFields, Purpose,
             ResolveDomain, UndeletePartner, UpdatePartner,
         },
     },
@@ -402,7 +402,7 @@ impl Update {
     }
 }
 
-fn permit<A: crate::auth::policy::Action<Target = DomainName>>(
+fn permit<A: Action<Target = DomainName>>(
     policy: &Policy,
     call: &Call,
     domain: DomainName,
@@ -412,7 +412,7 @@ fn permit<A: crate::auth::policy::Action<Target = DomainName>>(
         .map_err(|denial| status::denied(denial, None))
 }
 
-fn permit_if_known<A: crate::auth::policy::Action<Target = DomainName>>(
+fn permit_if_known<A: Action<Target = DomainName>>(
     policy: &Policy,
     call: &Call,
     purpose: Purpose,

@@ -24,7 +24,7 @@ pub use snapshot::Snapshot;
 pub use writer::{Committed, Request};
 
 use crate::{
-    auth::{Permit, Policy, policy::ReadStatus},
+    auth::{Permit, Policy, permit::ReadStatus},
     domain::{DomainName, Revision, role},
     store::{Store, StoreError},
 };

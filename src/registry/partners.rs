@@ -15,7 +15,7 @@ use super::{
 use crate::{
     auth::{
         Denial, Permit,
-        policy::{
+        permit::{
             Action, CreatePartner, DeletePartner, GetPartner, ListPartners, PartnerFields, Purpose,
             ResolveDomain, UndeletePartner, UpdatePartner,
         },
