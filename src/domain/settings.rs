@@ -145,16 +145,14 @@ impl SettingsValues {
             ("subscription_refresh_interval", self.subscription_refresh_interval, MINUTE, 7 * DAY),
             ("staleness_lease", self.staleness_lease, MINUTE, 365 * DAY),
         ];
-        let counts = counts.into_iter().filter_map(|(field, count, most)| {
-            (!(1..=most).contains(&count)).then(|| {
-                Violation::new(field, format!("{count} is out of range; give 1 to {most}"))
-            })
+        let counts = counts.into_iter().filter(|(_, count, most)| !(1..=*most).contains(count));
+        let counts = counts.map(|(field, count, most)| {
+            Violation::new(field, format!("{count} is out of range; give 1 to {most}"))
         });
-        let times = times.into_iter().filter_map(|(field, time, least, most)| {
-            (!(least..=most).contains(&time)).then(|| {
-                let (least, most) = (least.as_secs(), most.as_secs());
-                Violation::new(field, format!("out of range; give {least} s to {most} s"))
-            })
+        let times = times.into_iter().filter(|(_, time, least, most)| time < least || time > most);
+        let times = times.map(|(field, _, least, most)| {
+            let (least, most) = (least.as_secs(), most.as_secs());
+            Violation::new(field, format!("out of range; give {least} s to {most} s"))
         });
         counts.chain(times).chain(self.passphrase_violation()).collect()
     }

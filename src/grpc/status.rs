@@ -132,6 +132,34 @@ impl From<Rejection> for Status {
     }
 }
 
+/// What the gRPC library answers by itself, in our terms. Ours carry details; its own do not.
+pub fn of_library(found: Status) -> Status {
+    if !found.details().is_empty() {
+        return found;
+    }
+    let message = found.message();
+    match found.code() {
+        Code::OutOfRange => {
+            let message = format!("{message}; send less at a time");
+            let mut details = ErrorDetails::new();
+            details.add_quota_failure_violation("limits.max_message_bytes", &message);
+            detailed(Code::ResourceExhausted, message, "MESSAGE_TOO_LARGE", [], details)
+        }
+        Code::Internal => {
+            let message = format!("the message is not the one this method takes: {message}");
+            status(Code::InvalidArgument, "MESSAGE_MALFORMED", message)
+        }
+        Code::Unimplemented => {
+            let message = match message {
+                "" => "there is no such method; compare the client's version with the server's",
+                message => message,
+            };
+            status(Code::Unimplemented, "METHOD_UNKNOWN", message)
+        }
+        _ => found,
+    }
+}
+
 /// UNAVAILABLE: the server is going away.
 pub fn draining() -> Status {
     let message = "the server is shutting down; try another one, or again soon";

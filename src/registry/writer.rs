@@ -31,7 +31,11 @@ const ANSWER_TTL: SignedDuration = SignedDuration::from_hours(24);
 
 /// The most writes that become durable together. Larger groups gain nothing in throughput and
 /// cost the first of the group its time.
-const MAX_GROUP: usize = 256;
+const MAX_GROUP: usize = 128;
+
+/// A group that changes this many resources is written before the next write is decided, so that
+/// large batches do not add up to one that takes seconds.
+const MAX_GROUP_CHANGES: usize = 2_000;
 
 /// A request that may be retried: the id that its caller gave it and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ type Reply = oneshot::Sender<Result<Committed<AnswerResult>, Error>>;
 enum Message {
     Job(Job),
     ForgetAnswers(oneshot::Sender<Result<usize, Error>>),
-    Close(oneshot::Sender<()>),
+    Close,
 }
 
 struct Job {
@@ -144,15 +148,12 @@ impl Writer {
     }
 
     pub(super) async fn close(&self) {
-        let (reply, closed) = oneshot::channel();
-        if self.queue.send(Message::Close(reply)).await.is_ok() {
-            // The thread may end, and the answer be dropped, only once the inbox is empty.
-            let _ = closed.await;
-        }
+        // Fails only if the thread has ended already.
+        let _ = self.queue.send(Message::Close).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
+        let Some(thread) = thread else { return };
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the writer's thread ended by a panic");
         }
     }
@@ -185,6 +186,7 @@ struct Desk {
 struct Group {
     snapshot: Snapshot,
     head: ChainHead,
+    changes: usize,
     writes: Vec<Write>,
     answers: HashMap<RequestKey, Answer>,
     replies: Vec<(Reply, Committed<AnswerResult>)>,
@@ -202,10 +204,8 @@ impl Desk {
                         let forgotten = self.store.forget_answers(Timestamp::now());
                         let _ = reply.send(forgotten.map_err(Error::from));
                     }
-                    Message::Close(reply) => {
-                        inbox.close();
-                        drop(reply);
-                    }
+                    // What is in the inbox by now is still served.
+                    Message::Close => inbox.close(),
                 }
             }
             self.serve_group(jobs);
@@ -213,14 +213,12 @@ impl Desk {
     }
 
     fn serve_group(&mut self, jobs: Vec<Job>) {
-        let mut group = Group {
-            snapshot: Snapshot::clone(&self.current.snapshot.load()),
-            head: self.head,
-            writes: Vec::with_capacity(jobs.len()),
-            answers: HashMap::new(),
-            replies: Vec::with_capacity(jobs.len()),
-        };
+        let mut group = self.new_group();
         for job in jobs {
+            if group.changes >= MAX_GROUP_CHANGES {
+                self.finish(group);
+                group = self.new_group();
+            }
             // Nobody waits any more: the deadline passed before the write was decided.
             if job.reply.is_closed() {
                 continue;
@@ -236,6 +234,17 @@ impl Desk {
             }
         }
         self.finish(group);
+    }
+
+    fn new_group(&self) -> Group {
+        Group {
+            snapshot: Snapshot::clone(&self.current.snapshot.load()),
+            head: self.head,
+            changes: 0,
+            writes: Vec::new(),
+            answers: HashMap::new(),
+            replies: Vec::new(),
+        }
     }
 
     fn decide(
@@ -261,6 +270,7 @@ impl Desk {
             let entry = AuditEntry::after(group.head, now, actor.clone(), revision, resources);
             group.snapshot = snapshot;
             group.head = entry.head();
+            group.changes += changes.len();
             (Commit { revision, time: now, actor: actor.clone(), changes }, entry)
         });
         let revision = group.snapshot.revision();

@@ -2,13 +2,15 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use http::{Request, Response};
 use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
     sync::Notify,
     task::{JoinSet, spawn_blocking},
 };
-use tower::Layer;
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, Reload, Security, Shutdown,
@@ -185,7 +187,8 @@ impl Assembly {
             routes = routes.add_service(reflection(shutdown.clone()));
         }
         let door = GrpcDoor::new(self.registry.clone());
-        let authenticated = AuthLayer::new(self.verifier.clone(), door).layer(routes.prepare());
+        let routes = ServiceExt::<Request<Body>>::map_response(routes.prepare(), in_our_terms);
+        let authenticated = AuthLayer::new(self.verifier.clone(), door).layer(routes);
         layered(authenticated, &self.limits)
     }
 
@@ -207,6 +210,14 @@ impl Assembly {
             }));
         }
         Ok(())
+    }
+}
+
+/// A refusal by the gRPC library itself, such as that of a message too large, gets our details.
+fn in_our_terms(response: Response<Body>) -> Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != Code::Ok => grpc::status::of_library(status).into_http(),
+        _ => response,
     }
 }
 

@@ -276,3 +276,33 @@ async fn the_status_tells_how_the_server_is() {
     assert!(status.store_size_bytes > 0);
     assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
 }
+
+#[tokio::test]
+async fn health_is_for_everybody_and_reflection_for_those_who_are_known() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    let server = TestServer::start().await;
+    let mut health = HealthClient::new(server.anonymous().service());
+    for service in ["", "xmpp.federation.v1.AllowedPartnerService"] {
+        let request = HealthCheckRequest { service: service.into() };
+        let answer = health.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status, 1, "SERVING");
+    }
+    let reflect = async |actor: Actor| {
+        use tonic_reflection::pb::v1::{
+            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+            server_reflection_request::MessageRequest,
+        };
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut client = ServerReflectionClient::new(actor.service());
+        let mut answers =
+            client.server_reflection_info(tokio_stream::once(request)).await?.into_inner();
+        answers.message().await
+    };
+    assert_eq!(reflect(server.anonymous()).await.unwrap_err().code(), Code::Unauthenticated);
+    let answer = format!("{:?}", reflect(server.viewer()).await.unwrap());
+    assert!(answer.contains("AllowedPartnerService"), "{answer}");
+}

@@ -121,8 +121,28 @@ async fn a_message_over_the_limit_is_refused() {
     let server = TestServer::start().await;
     let huge = AllowedPartner { description: "x".repeat(5 << 20), ..Default::default() };
     let refused = server.admin().update(update("contoso.com", &[], huge)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert_eq!(reason(&refused), "MESSAGE_TOO_LARGE");
     server.admin().create_plain("contoso.com").await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_and_methods_that_are_none_are_refused_with_a_reason() {
+    let server = TestServer::start().await;
+    let mut client = tonic::client::Grpc::new(server.admin().service());
+    for (method, expected) in [
+        ("GetAllowedPartner", (Code::InvalidArgument, "MESSAGE_MALFORMED")),
+        ("Nonsense", (Code::Unimplemented, "METHOD_UNKNOWN")),
+    ] {
+        client.ready().await.unwrap();
+        let path = format!("/xmpp.federation.v1.AllowedPartnerService/{method}");
+        // Field 1 of the request is a text, and a number is none.
+        let garbage = tonic_health::pb::HealthCheckResponse { status: 1 };
+        let codec = tonic_prost::ProstCodec::<_, ()>::default();
+        let request = tonic::Request::new(garbage);
+        let refused = client.unary(request, path.parse().unwrap(), codec).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), expected, "{refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! One integration binary: real gRPC over real sockets, real stores in temporary folders.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 mod access;

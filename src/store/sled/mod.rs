@@ -105,8 +105,7 @@ use crate::domain::{Revision, audit::AuditEntry};
 #[derive(Clone, Debug)]
 pub struct SledOptions {
     /// The bytes of pages that sled keeps in memory, 64 MiB unless told. Reads are served from a
-    /// snapshot outside the store, so it serves writes and history alone and can be small; sled
-    /// takes about twice as much in truth.
+    /// snapshot outside the store, so the cache is for writes and history alone and can be small.
     pub cache_bytes: u64,
 }
 
