@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_code_without_words_still_says_something() {
-        let failure = Failure::from(Status::new(Code::NotFound, ""));
+        let failure = Failure::from(Status::not_found(""));
         assert_eq!(failure.exit(), Exit::NotFound);
         assert!(!failure.message().is_empty());
     }
