@@ -212,7 +212,7 @@ mod tests {
         let unavailable = Status::unavailable("draining");
         assert!((1..ATTEMPTS).all(|attempt| pause_before_retry(&unavailable, attempt).is_some()));
         assert_eq!(pause_before_retry(&unavailable, ATTEMPTS), None);
-        for status in [Status::internal(""), Status::aborted(""), Status::deadline_exceeded("")] {
+        for status in [Status::not_found(""), Status::aborted(""), Status::deadline_exceeded("")] {
             assert_eq!(pause_before_retry(&status, 1), None, "{status}");
         }
     }

@@ -152,6 +152,14 @@ impl From<Status> for Failure {
         let details = status.get_error_details();
         failure.faults = faults_of(&details, &failure.message);
         failure.details = details_of(&details);
+        // The service puts the first violation into its message; it is not said twice.
+        match failure.details.first() {
+            Some(first) if failure.message == *first => _ = failure.details.remove(0),
+            Some(first) if failure.message.starts_with(first.as_str()) => {
+                failure.message = "the request breaks several rules".to_owned();
+            }
+            _ => {}
+        }
         failure.details.extend(remedy(status.code()).map(str::to_owned));
         failure
     }
@@ -173,28 +181,25 @@ const fn exit_of(code: Code) -> Exit {
 }
 
 fn details_of(details: &ErrorDetails) -> Vec<String> {
+    let told = |subject: &str, description: &str| format!("{subject}: {description}");
     let mut lines = Vec::new();
     if let Some(request) = details.bad_request() {
-        let violations = &request.field_violations;
-        lines.extend(
-            violations.iter().map(|broken| format!("{}: {}", broken.field, broken.description)),
-        );
+        let violations = request.field_violations.iter();
+        lines.extend(violations.map(|broken| told(&broken.field, &broken.description)));
     }
     if let Some(failure) = details.precondition_failure() {
-        let violations = &failure.violations;
-        lines.extend(
-            violations.iter().map(|broken| format!("{}: {}", broken.subject, broken.description)),
-        );
+        let violations = failure.violations.iter();
+        lines.extend(violations.map(|broken| told(&broken.subject, &broken.description)));
     }
     if let Some(failure) = details.quota_failure() {
-        let violations = &failure.violations;
-        lines.extend(
-            violations.iter().map(|broken| format!("{}: {}", broken.subject, broken.description)),
-        );
+        let violations = failure.violations.iter();
+        lines.extend(violations.map(|broken| told(&broken.subject, &broken.description)));
     }
     if let Some(info) = details.error_info() {
         lines.push(format!("reason: {}", info.reason));
-        let mut metadata: Vec<_> = info.metadata.iter().collect();
+        // The index means nothing to people; the command that sent the batch tells the name.
+        let metadata = info.metadata.iter().filter(|(key, _)| *key != "index");
+        let mut metadata: Vec<_> = metadata.collect();
         metadata.sort();
         lines.extend(metadata.into_iter().map(|(key, value)| format!("{key}: {value}")));
     }
@@ -265,6 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_message_says_is_not_said_again() {
+        let told = |message: &str, fields: &[&str]| {
+            let mut details = ErrorDetails::new();
+            for field in fields {
+                details.add_bad_request_violation(*field, "too long");
+            }
+            Failure::from(Status::with_error_details(Code::InvalidArgument, message, details))
+                .to_string()
+        };
+        assert_eq!(told("owner: too long", &["owner"]), "error: owner: too long\n");
+        insta::assert_snapshot!(told("owner: too long (and 1 more)", &["owner", "labels"]), @r"
+        error: the request breaks several rules
+          owner: too long
+          labels: too long
+        ");
+    }
+
+    #[test]
     fn the_items_of_a_batch_at_fault_are_found_by_path_or_by_index() {
         let mut details = ErrorDetails::new();
         details
@@ -285,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_code_without_words_still_says_something() {
-        let failure = Failure::from(Status::new(Code::NotFound, ""));
+        let failure = Failure::from(Status::not_found(""));
         assert_eq!(failure.exit(), Exit::NotFound);
         assert!(!failure.message().is_empty());
     }

@@ -1,7 +1,7 @@
 //! partnerctl: the commands, from the command line to the exit code.
 //!
 //! One file for each noun; partners, which are what it is about, have a file for each verb. Only
-//! [`client`] speaks to a service.
+//! `client` speaks to a service.
 
 mod additional_domains;
 mod apply;

@@ -1,15 +1,16 @@
 //! What every command is given: where to connect, the contexts, the terminal.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
 
 use super::{
     client::Client,
     connection::ConnectionFlags,
-    console::{Consent, Console},
+    console::{Consent, Console, count},
     contexts::Contexts,
     failure::Outcome,
+    values::domain_of,
 };
 use crate::proto::v1::AllowedPartner;
 
@@ -82,14 +83,47 @@ impl ChangeFlags {
         if self.yes { Consent::Given } else { Consent::ToBeAsked }
     }
 
-    /// Prints the warnings of a partner, unless they are silenced.
-    pub fn warn(&self, partner: &AllowedPartner) {
-        if self.force {
-            return;
+    /// Prints the warnings of partners, unless they are silenced.
+    pub fn warn(&self, partners: &[AllowedPartner]) {
+        if !self.force {
+            warnings(partners).iter().for_each(|warning| eprintln!("warning: {warning}"));
         }
-        let domain = super::values::domain_of(&partner.name);
+    }
+}
+
+/// The warnings of partners, each text once.
+fn warnings(partners: &[AllowedPartner]) -> Vec<String> {
+    let mut warned: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for partner in partners {
         for warning in &partner.warnings {
-            eprintln!("warning: {domain}: {}", warning.text);
+            warned.entry(&warning.text).or_default().push(domain_of(&partner.name));
         }
+    }
+    let told = warned.into_iter().map(|(text, domains)| match domains.as_slice() {
+        [first, second, third, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second}, {third} and {} more: {text}", count(rest.len()))
+        }
+        few => format!("{}: {text}", few.join(", ")),
+    });
+    told.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::PartnerWarning;
+
+    #[test]
+    fn a_warning_of_many_partners_is_said_once() {
+        let partner = |domain: &str| AllowedPartner {
+            name: format!("allowedPartners/{domain}"),
+            warnings: vec![PartnerWarning { text: "look".into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let mut partners: Vec<_> = ["a.example", "b.example"].map(partner).into();
+        assert_eq!(warnings(&partners), ["a.example, b.example: look"]);
+        partners.extend(["c.example", "d.example", "e.example"].map(partner));
+        assert_eq!(warnings(&partners), ["a.example, b.example, c.example and 2 more: look"]);
+        assert!(warnings(&[AllowedPartner::default()]).is_empty());
     }
 }

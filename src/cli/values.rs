@@ -153,7 +153,8 @@ pub fn proxy(text: &str) -> Result<Clearable<String>, String> {
 /// The text is none of these.
 pub fn moment(text: &str) -> Result<Clearable<Timestamp>, String> {
     clearable(text, |text| {
-        let now = Timestamp::now();
+        // To the second: nobody means the nanoseconds of this moment.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         Timestamp::from_str(text)
             .ok()
             .or_else(|| midnight(text))

@@ -5,6 +5,8 @@
 mod harness;
 
 mod access;
+mod cli;
+mod cli_files;
 mod durability;
 mod filters;
 mod hostile;

@@ -9,7 +9,7 @@ use prost_types::FieldMask;
 
 use super::{
     client::{Client, request_id},
-    console::{confirm, partners},
+    console::{confirm, count},
     diff::{Action, Diff},
     failure::{Failure, Outcome},
     import::{
@@ -78,6 +78,9 @@ impl ApplyArgs {
         if self.change.what_if {
             return Ok(output::line("what if: nothing was changed")?);
         }
+        if work.is_empty() {
+            return Ok(());
+        }
         self.confirm(&work)?;
         work.commit(&client, &self.change).await
     }
@@ -114,7 +117,7 @@ impl ApplyArgs {
         }
         let mut what = format!("Apply: {}", work.plan);
         if !work.pruned.is_empty() {
-            what += &format!(", {} to remove", partners(work.pruned.len()));
+            what += &format!(", {} to remove", count(work.pruned.len()));
         }
         confirm(self.change.consent(), &what, &labels)
     }
@@ -169,9 +172,13 @@ impl Work {
         }
         let pruned = match self.pruned.len() {
             0 => String::new(),
-            some => format!(", {} to remove", partners(some)),
+            some => format!(", {} to remove", count(some)),
         };
         Ok(output::line(format_args!("{}{pruned}", self.plan))?)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.labels().next().is_none() && self.settings.is_none()
     }
 
     fn labels(&self) -> impl Iterator<Item = &str> {
@@ -190,7 +197,7 @@ impl Work {
         let requests = self.plan.requests();
         if !requests.is_empty() {
             let committed = write::commit(client, requests).await?;
-            committed.partners.iter().for_each(|partner| change.warn(partner));
+            change.warn(&committed.partners);
         }
         let request = |name| DeleteAllowedPartnerRequest {
             name,

@@ -77,7 +77,7 @@ impl Format {
             Self::Clixml => {
                 let (records, others) = clixml::records(text)?;
                 if others > 0 {
-                    notes.push(format!("{others} objects are no allowed partners; left out"));
+                    notes.push(format!("objects that are no allowed partners, left out: {others}"));
                 }
                 records
             }

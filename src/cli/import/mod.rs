@@ -120,8 +120,12 @@ impl ImportArgs {
             confirm(self.change.consent(), &format!("Import: {plan}"), &labels)?;
         }
         let committed = write::commit(client, requests).await?;
-        committed.partners.iter().for_each(|partner| self.change.warn(partner));
-        Ok(output::line(format_args!("imported: {plan}; revision {}", committed.revision))?)
+        self.change.warn(&committed.partners);
+        Ok(output::line(format_args!(
+            "imported: {}; revision {}",
+            plan.done(),
+            committed.revision
+        ))?)
     }
 
     fn parsed(&self) -> Outcome<(Format, Parsed)> {
@@ -145,7 +149,8 @@ impl ImportArgs {
             }
         }
         for (note, (line, times)) in told {
-            eprintln!("note: line {line}: {note} ({} in all)", count(times));
+            let all = if times > 1 { format!(" ({} in all)", count(times)) } else { String::new() };
+            eprintln!("note: line {line}: {note}{all}");
         }
     }
 
@@ -153,9 +158,11 @@ impl ImportArgs {
         if plan.refused() == 0 || self.skip_invalid {
             return Ok(());
         }
-        let refused = count(plan.refused());
-        let failure =
-            Failure::rejected(format!("{refused} entries are refused; nothing was changed"));
+        let refused = match plan.refused() {
+            1 => "1 entry is refused".to_owned(),
+            more => format!("{} entries are refused", count(more)),
+        };
+        let failure = Failure::rejected(format!("{refused}; nothing was changed"));
         Err(failure.detail("to do: mend them, or leave them out with --skip-invalid"))
     }
 

@@ -9,7 +9,7 @@ use super::record::{Record, Stated};
 use crate::{
     cli::{
         client::Client,
-        console::partners,
+        console::count,
         diff::{Action, Diff},
         failure::{Exit, Failure, Outcome},
         partner::{
@@ -124,6 +124,23 @@ impl Plan {
             Verdict::Refused(_) => false,
         };
         self.steps.iter().filter(of).count()
+    }
+
+    /// Tells the counts once everything is done: `1,000 created, 2 changed, 1 left out`.
+    pub fn done(&self) -> String {
+        self.told(["created", "changed", "unchanged", "left out"])
+    }
+
+    fn told(&self, words: [&str; 4]) -> String {
+        let counts = [
+            self.count(Action::Create),
+            self.count(Action::Update),
+            self.count(Action::Unchanged),
+            self.refused(),
+        ];
+        let told = counts.into_iter().zip(words).filter(|(number, _)| *number > 0);
+        let told: Vec<_> = told.map(|(number, word)| format!("{} {word}", count(number))).collect();
+        if told.is_empty() { "no partners".to_owned() } else { told.join(", ") }
     }
 
     /// The requests of everything that is to be done. Partners that give a domain away come
@@ -303,19 +320,10 @@ fn reason(failure: &Failure) -> String {
     }
 }
 
-/// Tells the counts: `1,000 partners to create, 2 to change, 3 unchanged, 1 refused`.
+/// Tells the counts: `1,000 to create, 2 to change, 3 unchanged, 1 refused`.
 impl std::fmt::Display for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let told = [
-            (self.count(Action::Create), "to create"),
-            (self.count(Action::Update), "to change"),
-            (self.count(Action::Unchanged), "unchanged"),
-            (self.refused(), "refused"),
-        ];
-        let told = told.iter().filter(|(count, _)| *count > 0);
-        let told: Vec<_> =
-            told.map(|(count, what)| format!("{} {what}", partners(*count))).collect();
-        f.write_str(&if told.is_empty() { "no partners".to_owned() } else { told.join(", ") })
+        f.write_str(&self.told(["to create", "to change", "unchanged", "refused"]))
     }
 }
 

@@ -66,7 +66,7 @@ impl NewArgs {
             request_id: request_id(),
         };
         let partner = client.create_allowed_partner(request).await?;
-        self.change.warn(&partner);
+        self.change.warn(std::slice::from_ref(&partner));
         if self.change.what_if {
             let diff = Diff::between(domain_of(&partner.name), None, Some(&partner));
             let mut summary = super::write::Summary::default();

@@ -84,6 +84,10 @@ impl SetArgs {
             Some(file) => Source::Given(Input::from_file(file)?),
             None => self.selection.source()?,
         };
+        if edit.is_empty() && !matches!(source, Source::Given(Input::Objects(_))) {
+            let message = "nothing is to be changed; name a property, such as --sasl";
+            return Err(Failure::usage(message));
+        }
         let client = session.client_for(&self.change).await?;
         let requests = self.requests(&client, source, &edit).await?;
         if self.change.what_if {
@@ -111,11 +115,6 @@ impl SetArgs {
         let mut requests: Vec<_> = match source {
             Source::Given(Input::Objects(partners)) if edit.is_empty() => {
                 partners.into_iter().map(replacement).collect()
-            }
-            _ if edit.is_empty() => {
-                return Err(Failure::usage(
-                    "nothing is to be changed; name a property, such as --sasl",
-                ));
             }
             source => {
                 let names = source.names(client).await?;

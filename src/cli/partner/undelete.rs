@@ -58,7 +58,7 @@ impl UndeleteArgs {
                 request_id: request_id(),
             };
             let partner = client.undelete_allowed_partner(request).await?;
-            self.change.warn(&partner);
+            self.change.warn(std::slice::from_ref(&partner));
             if !self.change.what_if && self.output.is_none() {
                 let domain = domain_of(&partner.name);
                 output::line(format_args!("{domain} undeleted at revision {}", partner.revision))?;

@@ -192,7 +192,7 @@ pub fn tell<C: Change>(
     format: Option<Format>,
     committed: &Committed,
 ) -> Outcome {
-    committed.partners.iter().for_each(|partner| change.warn(partner));
+    change.warn(&committed.partners);
     if let Some(format) = format {
         let shape = if committed.partners.len() == 1 { Shape::One } else { Shape::Many };
         let stdout = std::io::stdout().lock();
