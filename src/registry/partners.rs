@@ -138,12 +138,9 @@ impl Registry {
             None => self.snapshot(),
         };
         let listing = Listing { snapshot: &snapshot, permit, query };
-        let total = match &token {
-            Some(token) => token.total,
-            None => listing.total(),
-        };
         let last = token.as_ref().and_then(|token| DomainName::parse(&token.after).ok());
-        let mut partners = listing.page(last.as_ref());
+        let counted = token.as_ref().map(|token| token.total);
+        let (mut partners, total) = listing.page(last.as_ref(), counted);
         let more = partners.len() > query.page_size;
         partners.truncate(query.page_size);
         let next = partners.last().filter(|_| more).map(|last| {
@@ -301,38 +298,55 @@ struct Listing<'a> {
 }
 
 impl<'a> Listing<'a> {
-    fn total(&self) -> u32 {
-        let unfiltered = self.query.filter.is_empty() && self.permit.reach().is_everything();
-        let count = if unfiltered {
-            let deleted = if self.query.show_deleted { self.snapshot.deleted_count() } else { 0 };
-            self.snapshot.partner_count() + deleted
-        } else {
-            self.matching(None).count()
-        };
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    /// The partners after `last`, one more than fit on the page if there are as many.
-    fn page(&self, last: Option<&DomainName>) -> Vec<Arc<AllowedPartner>> {
+    /// The partners after `last`, one more than fit on the page if there are as many, and how
+    /// many there are on all pages: `counted`, or else counted in passing, since a filter may have
+    /// to look at a million.
+    fn page(
+        &self,
+        last: Option<&DomainName>,
+        counted: Option<u32>,
+    ) -> (Vec<Arc<AllowedPartner>>, u32) {
+        let counted = counted.or_else(|| self.total_at_once());
         let wanted = self.query.page_size + 1;
         if self.query.order.is_by_name() {
-            return self.matching(last).take(wanted).cloned().collect();
+            let mut rest = self.matching(last);
+            let page: Vec<_> = rest.by_ref().take(wanted).cloned().collect();
+            let total = counted.unwrap_or_else(|| saturated(page.len() + rest.count()));
+            return (page, total);
         }
+        let all: Vec<_> = self.matching(None).collect();
+        let total = counted.unwrap_or_else(|| saturated(all.len()));
+        (self.first_in_order(all, last, wanted), total)
+    }
+
+    /// How many partners there are, when that takes no counting.
+    fn total_at_once(&self) -> Option<u32> {
+        let everything = self.query.filter.is_empty() && self.permit.reach().is_everything();
+        let deleted = if self.query.show_deleted { self.snapshot.deleted_count() } else { 0 };
+        everything.then(|| saturated(self.snapshot.partner_count() + deleted))
+    }
+
+    /// The first `wanted` of `all` after `last` in the order asked for.
+    fn first_in_order(
+        &self,
+        mut all: Vec<&Arc<AllowedPartner>>,
+        last: Option<&DomainName>,
+        wanted: usize,
+    ) -> Vec<Arc<AllowedPartner>> {
         let compare =
             |a: &&Arc<AllowedPartner>, b: &&Arc<AllowedPartner>| self.query.order.compare(a, b);
         let last = last.and_then(|domain| {
             self.snapshot.partner(domain).or_else(|| self.snapshot.deleted(domain))
         });
-        let mut rest: Vec<_> = self
-            .matching(None)
-            .filter(|partner| last.is_none_or(|last| compare(partner, &last).is_gt()))
-            .collect();
-        if rest.len() > wanted {
-            rest.select_nth_unstable_by(wanted, compare);
-            rest.truncate(wanted);
+        if let Some(last) = last {
+            all.retain(|partner| compare(partner, &last).is_gt());
         }
-        rest.sort_unstable_by(compare);
-        rest.into_iter().cloned().collect()
+        if all.len() > wanted {
+            all.select_nth_unstable_by(wanted, compare);
+            all.truncate(wanted);
+        }
+        all.sort_unstable_by(compare);
+        all.into_iter().cloned().collect()
     }
 
     fn matching(
@@ -344,6 +358,10 @@ impl<'a> Listing<'a> {
             .partners_after(after, query.show_deleted)
             .filter(move |partner| permit.covers(partner) && query.filter.matches(partner))
     }
+}
+
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn created(
