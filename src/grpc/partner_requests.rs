@@ -18,10 +18,7 @@ use crate::{
         partner::TermsChange,
     },
     proto::v1 as pb,
-    registry::{
-        pages::page_size,
-        partners::{ListQuery, UpdateItem},
-    },
+    registry::{listing::ListQuery, pages::page_size, partners::UpdateItem},
 };
 
 /// An update as the caller sent it, understood.

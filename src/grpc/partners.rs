@@ -28,7 +28,8 @@ use crate::{
     proto::v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
     registry::{
         Registry,
-        partners::{DeleteItem, ListQuery, Page, Written},
+        listing::{ListQuery, Page},
+        partners::{DeleteItem, Written},
     },
 };
 

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod draft;
 pub mod error;
+pub mod listing;
 pub mod pages;
 pub mod partners;
 pub mod settings;
