@@ -23,6 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
 
     // Ordered maps, so that equal messages have equal bytes: a request's fingerprint relies on it.
-    tonic_prost_build::configure().btree_map(".").compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .codec_path("crate::proto::codec::BoundedCodec")
+        .skip_debug(["xmpp.federation.v1.FederationSettings"])
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -189,8 +189,7 @@ impl Policy {
             let text = format!("your roles give {permission} only within {}", scopes.join(", "));
             return Explanation::denied(text, EnumSet::empty());
         }
-        let updatable =
-            granting.iter().map(|role| role.updatable()).fold(EnumSet::empty(), |a, b| a | b);
+        let updatable = self.updatable(caller, Purpose::Commit, domain);
         let denied_fields = fields - updatable;
         if permission == Permission::PartnersUpdate && !denied_fields.is_empty() {
             let text = format!("your roles give {permission} only for {}", paths(updatable));
@@ -269,27 +268,35 @@ impl Policy {
         domain: &DomainName,
         fields: EnumSet<TermField>,
     ) -> Result<(), Denial> {
-        let may_preview = |role: &Role| {
-            purpose == Purpose::Preview && role.permissions.contains(Permission::PartnersPreview)
-        };
-        let updatable = self
-            .roles_of(&call.caller)
-            .filter(|role| role.reach().covers_domain(domain))
-            .map(|role| {
-                if may_preview(role) {
-                    EnumSet::all()
-                } else if role.permissions.contains(Permission::PartnersUpdate) {
-                    role.updatable()
-                } else {
-                    EnumSet::empty()
-                }
-            })
-            .fold(EnumSet::empty(), |all, role| all | role);
+        let updatable = self.updatable(&call.caller, purpose, Some(domain));
         let denied = fields - updatable;
         if denied.is_empty() {
             return Ok(());
         }
         Err(Denial::Fields { permission: Permission::PartnersUpdate, fields: denied, updatable })
+    }
+
+    /// The fields that `caller` may change of the partner `domain`, or of any.
+    fn updatable(
+        &self,
+        caller: &Caller,
+        purpose: Purpose,
+        domain: Option<&DomainName>,
+    ) -> EnumSet<TermField> {
+        let of_role = |role: &Arc<Role>| {
+            if purpose == Purpose::Preview && role.permissions.contains(Permission::PartnersPreview)
+            {
+                EnumSet::all()
+            } else if role.permissions.contains(Permission::PartnersUpdate) {
+                role.updatable_fields.unwrap_or_else(EnumSet::all)
+            } else {
+                EnumSet::empty()
+            }
+        };
+        self.roles_of(caller)
+            .filter(|role| domain.is_none_or(|domain| role.reach().covers_domain(domain)))
+            .map(of_role)
+            .fold(EnumSet::empty(), |all, role| all | role)
     }
 
     /// The partners for which one of the caller's roles gives one of the permissions.
@@ -312,10 +319,6 @@ impl Role {
         } else {
             Reach::Within(self.domain_scopes.as_slice().into())
         }
-    }
-
-    fn updatable(&self) -> EnumSet<TermField> {
-        self.updatable_fields.unwrap_or_else(EnumSet::all)
     }
 }
 

@@ -11,6 +11,9 @@ use super::{
     domain_name::DomainSet, partner::Terms, settings::SettingsValues, violation::Violation,
 };
 
+/// The most paths of a mask.
+pub const MAX_PATHS: usize = 1_000;
+
 /// The fields of a resource that a mask can name.
 pub trait Maskable: EnumSetType {
     /// The fields a caller may send but never change: named in a mask, they are ignored
@@ -67,6 +70,10 @@ impl<F: Maskable> Mask<F> {
     /// A [`Violation`] for each path that names nothing that can be changed, of field
     /// `update_mask`.
     pub fn parse<S: AsRef<str>>(paths: &[S]) -> Result<Self, Vec<Violation>> {
+        if paths.len() > MAX_PATHS {
+            let text = format!("{} paths; at most {MAX_PATHS} are allowed", paths.len());
+            return Err(vec![Violation::new("update_mask", text)]);
+        }
         let mut mask = Self::default();
         let mut broken = Vec::new();
         for path in paths {
@@ -89,6 +96,13 @@ impl<F: Maskable> Mask<F> {
         self.fields().contains(field)
     }
 
+    /// The same mask without `field`.
+    #[must_use]
+    pub fn without(mut self, field: F) -> Self {
+        self.fields -= field;
+        self
+    }
+
     /// Whether it names nothing.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty() && self.map_keys.is_empty()
@@ -102,10 +116,13 @@ impl<F: Maskable> Mask<F> {
         let segments = segments(path)
             .ok_or_else(|| format!("`{path}` is not a path: write `field` or labels.`key`"))?;
         let (head, rest) = segments.split_first().ok_or("a path is empty; remove it")?;
-        if F::IGNORED.contains(&head.as_str()) {
+        if F::IGNORED.contains(&head.as_str()) && rest.is_empty() {
             return Ok(());
         }
         let Some(field) = F::from_path(head) else {
+            if F::IGNORED.contains(&head.as_str()) {
+                return Err(format!("`{path}` goes too deep; leave it out, it cannot be changed"));
+            }
             return Err(format!("`{path}` is unknown; the fields are {}", field_list::<F>()));
         };
         match rest {
@@ -136,7 +153,7 @@ fn field_list<F: Maskable>() -> String {
 
 /// The segments of a path, with back-ticks around those that hold dots (AIP-161). `None` when
 /// it is malformed.
-fn segments(path: &str) -> Option<Vec<String>> {
+pub fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
     let mut rest = path;
     loop {
@@ -461,7 +478,7 @@ mod tests {
 
     #[test]
     fn output_only_fields_are_ignored_and_the_rest_is_an_error_that_names_the_path() {
-        assert!(mask(&["uid", "warnings", "name", "warnings.code"]).unwrap().is_empty());
+        assert!(mask(&["uid", "warnings", "name"]).unwrap().is_empty());
         for path in [
             "",
             ".",
@@ -474,6 +491,7 @@ mod tests {
             "labels.`a",
             "labels.*",
             "Description",
+            "warnings.0.code",
         ] {
             let broken = mask(&["owner", path]).unwrap_err();
             assert_eq!(broken.len(), 1, "{path}");

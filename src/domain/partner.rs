@@ -139,6 +139,16 @@ impl AllowedPartner {
         std::iter::once(&self.domain).chain(&self.terms.additional_domains)
     }
 
+    /// About how many bytes it takes on the wire, by what can be long in it.
+    pub fn weight(&self) -> usize {
+        let Terms { description, owner, labels, additional_domains, .. } = &self.terms;
+        let labels: usize = labels.iter().map(|(key, value)| key.len() + value.len() + 6).sum();
+        let domains: usize =
+            additional_domains.iter().map(|domain| domain.as_str().len() + 3).sum();
+        // A short one takes 200 to 400; a domain that is a public suffix has a warning, too.
+        512 + description.len() + owner.len() + labels + domains
+    }
+
     /// Whether its time has run out at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.terms.expire_time.is_some_and(|expiry| expiry <= now)

@@ -22,14 +22,25 @@ use crate::{
     registry::Request,
 };
 
-/// What is wrong with a message, gathered while it is read.
+/// What is wrong with a message, gathered while it is read: the first so many violations, and the
+/// count of the others, so that a message that is all wrong costs no more than one that is right.
 #[derive(Debug, Default)]
-pub struct Broken(Vec<Violation>);
+pub struct Broken {
+    first: Vec<Violation>,
+    others: usize,
+}
+
+/// The violations of a message that are kept.
+const MAX_VIOLATIONS: usize = 100;
 
 impl Broken {
     /// Adds a violation.
     pub fn add(&mut self, path: impl Into<String>, text: impl Display) {
-        self.0.push(Violation::new(path, text.to_string()));
+        if self.first.len() < MAX_VIOLATIONS {
+            self.first.push(Violation::new(path, text.to_string()));
+        } else {
+            self.others += 1;
+        }
     }
 
     /// The value, or a note of what is wrong with it.
@@ -39,7 +50,7 @@ impl Broken {
 
     /// The value, or the violation added to the others.
     pub fn keep<T>(&mut self, parsed: Result<T, Violation>) -> Option<T> {
-        parsed.map_err(|violation| self.0.push(violation)).ok()
+        parsed.map_err(|Violation { field, description }| self.add(field, description)).ok()
     }
 
     /// The request as one that may be retried, if its caller gave it an id.
@@ -50,9 +61,12 @@ impl Broken {
     /// Nothing if nothing is wrong.
     ///
     /// # Errors
-    /// All that is wrong.
-    pub fn refuse(self) -> Result<(), Vec<Violation>> {
-        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    /// INVALID_ARGUMENT with all that is wrong.
+    pub fn refuse(self) -> Result<(), Status> {
+        if self.first.is_empty() {
+            return Ok(());
+        }
+        Err(status::invalid_and(self.first, self.others))
     }
 }
 
@@ -61,7 +75,7 @@ impl Broken {
 /// # Errors
 /// INVALID_ARGUMENT with all that is wrong.
 pub fn complete<T>(parsed: Option<T>, broken: Broken) -> Result<T, Status> {
-    broken.refuse().map_err(status::invalid)?;
+    broken.refuse()?;
     parsed.ok_or_else(|| status::internal("a request was refused without a violation"))
 }
 

@@ -1,8 +1,10 @@
 //! AllowedPartnerService.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, num::NonZeroUsize, sync::Arc};
 
-use tonic::{Request, Response, Status};
+use prost::Message as _;
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status};
 
 use super::{
     Limits,
@@ -22,7 +24,7 @@ use crate::{
         },
     },
     domain::{
-        AllowedPartner, DomainName,
+        AllowedPartner, DomainName, Violation,
         mask::{Mask, TermField},
     },
     proto::v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
@@ -36,33 +38,46 @@ use crate::{
 /// A listing that looks at more partners than this leaves the thread that serves other calls.
 const SCAN_IN_PLACE: usize = 2_000;
 
+/// gRPC clients take responses of 4 MiB unless they are told otherwise.
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
+
 /// The handlers of AllowedPartnerService.
 #[derive(Debug)]
 pub struct Partners {
     registry: Arc<Registry>,
     limits: Limits,
+    /// As many scans at a time as there are cores; further ones wait their turn, within their
+    /// deadline.
+    scans: Semaphore,
 }
 
 impl Partners {
     /// The handlers on `registry`.
-    pub const fn new(registry: Arc<Registry>, limits: Limits) -> Self {
-        Self { registry, limits }
+    pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { registry, limits, scans: Semaphore::new(cores) }
     }
 
     async fn list(&self, permit: Permit<ListPartners>, query: ListQuery) -> Result<Page, Status> {
         let scans = !query.filter.is_empty() || !query.order.is_by_name();
-        if !scans || self.registry.snapshot().partner_count() <= SCAN_IN_PLACE {
+        if !scans || self.registry.scan_length() <= SCAN_IN_PLACE {
             return Ok(self.registry.list(&permit, &query)?);
         }
+        let _turn = self.scans.acquire().await.map_err(|_| status::draining())?;
         let registry = Arc::clone(&self.registry);
         let page = tokio::task::spawn_blocking(move || registry.list(&permit, &query)).await;
         Ok(page.map_err(|error| status::internal(&error.to_string()))??)
     }
 
-    fn check_batch(&self, path: &str, names: &[&str], broken: &mut Broken) {
+    /// Notes what is named twice.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT at once if there are none or too many to look at.
+    fn check_batch(&self, path: &str, names: &[&str], broken: &mut Broken) -> Result<(), Status> {
         let most = self.limits.max_batch_items;
         if names.is_empty() || names.len() > most {
-            broken.add(path, format!("{} items; give 1 to {most}", names.len()));
+            let text = format!("{} items; give 1 to {most}", names.len());
+            return Err(status::invalid(vec![Violation::new(path, text)]));
         }
         let mut seen = HashSet::new();
         for (index, name) in names.iter().enumerate() {
@@ -74,6 +89,7 @@ impl Partners {
                 broken.add(format!("{path}[{index}]"), format!("{name} is in the batch twice"));
             }
         }
+        Ok(())
     }
 }
 
@@ -90,9 +106,8 @@ impl AllowedPartnerService for Partners {
         let shown = ReadMask::parse(read_mask.as_ref(), &mut broken);
         let domain = complete(domain, broken)?;
         let permit = permit::<GetPartner>(&self.registry.policy(), &begun.call, domain)?;
-        let revision = self.registry.snapshot().revision();
-        let partner = self.registry.get(&permit, *show_deleted)?;
-        Ok(begun.response(shown.apply(convert::partner(&partner)), revision))
+        let found = self.registry.get(&permit, *show_deleted)?;
+        Ok(begun.response(shown.apply(convert::partner(&found.result)), found.revision))
     }
 
     async fn list_allowed_partners(
@@ -205,10 +220,8 @@ impl AllowedPartnerService for Partners {
         let begun = begin(&self.registry, request).await?;
         let pb::BatchGetAllowedPartnersRequest { names, read_mask } = &begun.message;
         let mut broken = Broken::default();
-        let most = self.limits.max_batch_items;
-        if names.is_empty() || names.len() > most {
-            broken.add("names", format!("{} names; give 1 to {most}", names.len()));
-        }
+        let all: Vec<_> = names.iter().map(String::as_str).collect();
+        self.check_batch("names", &all, &mut broken)?;
         let shown = ReadMask::parse(read_mask.as_ref(), &mut broken);
         let domains: Vec<_> = names
             .iter()
@@ -217,7 +230,7 @@ impl AllowedPartnerService for Partners {
                 parse::partner_name(name, &format!("names[{at}]"), &mut broken)
             })
             .collect();
-        broken.refuse().map_err(status::invalid)?;
+        broken.refuse()?;
         let policy = self.registry.policy();
         let permits = domains
             .into_iter()
@@ -232,6 +245,13 @@ impl AllowedPartnerService for Partners {
                 .collect(),
             revision: found.revision.as_i64(),
         };
+        if message.encoded_len() > MAX_RESPONSE_BYTES {
+            return Err(status::status(
+                Code::ResourceExhausted,
+                "RESPONSE_TOO_LARGE",
+                "these partners do not fit into one response; ask for fewer, or give a read mask",
+            ));
+        }
         Ok(begun.response(message, found.revision))
     }
 
@@ -245,7 +265,7 @@ impl AllowedPartnerService for Partners {
         self.registry.policy().allow::<UpdatePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let names: Vec<_> = message.requests.iter().map(name_of_update).collect();
-        self.check_batch("requests", &names, &mut broken);
+        self.check_batch("requests", &names, &mut broken)?;
         let policy = self.registry.policy();
         let mut items = Vec::with_capacity(message.requests.len());
         for (index, one) in message.requests.iter().enumerate() {
@@ -260,7 +280,7 @@ impl AllowedPartnerService for Partners {
             items.extend(update.permitted(&policy, &begun.call, purpose, Some(index))?);
         }
         let retry = broken.retry("BatchUpdateAllowedPartners", &message.request_id, message);
-        broken.refuse().map_err(status::invalid)?;
+        broken.refuse()?;
         let written = self.registry.update(items, retry).await?;
         let revision = written.revision;
         let message = pb::BatchUpdateAllowedPartnersResponse {
@@ -280,7 +300,7 @@ impl AllowedPartnerService for Partners {
         self.registry.policy().allow::<DeletePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
         let names: Vec<_> = message.requests.iter().map(|one| one.name.as_str()).collect();
-        self.check_batch("requests", &names, &mut broken);
+        self.check_batch("requests", &names, &mut broken)?;
         let policy = self.registry.policy();
         let mut items = Vec::with_capacity(message.requests.len());
         for (index, one) in message.requests.iter().enumerate() {
@@ -295,7 +315,7 @@ impl AllowedPartnerService for Partners {
             items.extend(delete_item(&policy, &begun.call, purpose, domain, one)?);
         }
         let retry = broken.retry("BatchDeleteAllowedPartners", &message.request_id, message);
-        broken.refuse().map_err(status::invalid)?;
+        broken.refuse()?;
         let written = self.registry.delete(items, retry).await?;
         let revision = written.revision;
         let message = pb::BatchDeleteAllowedPartnersResponse {

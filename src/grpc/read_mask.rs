@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use prost_types::FieldMask;
 
 use super::{methods::DESCRIPTORS, parse::Broken};
-use crate::proto::v1 as pb;
+use crate::{
+    domain::mask::{MAX_PATHS, segments},
+    proto::v1 as pb,
+};
 
 /// Which fields of a partner to show.
 #[derive(Debug, Default)]
@@ -33,15 +36,23 @@ impl ReadMask {
             .get_message_by_name("xmpp.federation.v1.AllowedPartner")
             .expect("the descriptors hold the partner");
         let (mut fields, mut labels) = (BTreeSet::new(), BTreeSet::new());
+        if paths.len() > MAX_PATHS {
+            let text = format!("{} paths; at most {MAX_PATHS} are allowed", paths.len());
+            broken.add("read_mask", text);
+            return Self::All;
+        }
         for path in paths {
-            if let Some(key) = path.strip_prefix("labels.") {
-                labels.insert(key.trim_matches('`').to_owned());
-            } else if partner.get_field_by_name(path).is_some() {
-                fields.insert(path.clone());
-            } else {
-                let known: Vec<_> = partner.fields().map(|field| field.name().to_owned()).collect();
-                let known = known.join(", ");
-                broken.add("read_mask", format!("`{path}` is unknown; the fields are {known}"));
+            match segments(path).as_deref() {
+                Some([field]) if partner.get_field_by_name(field).is_some() => {
+                    fields.insert(field.clone());
+                }
+                Some([field, key]) if field == "labels" => {
+                    labels.insert(key.clone());
+                }
+                _ => broken.add(
+                    "read_mask",
+                    format!("`{path}` is no field of a partner; name fields, or labels.`key`"),
+                ),
             }
         }
         Self::Some { fields, labels }

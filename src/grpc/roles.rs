@@ -58,7 +58,7 @@ impl RoleService for Roles {
             let hint = "ListRoles tells which roles there are".to_owned();
             Status::from(Error::from(Kind::NotFound { resource: name.clone(), hint }))
         })?;
-        Ok(begun.response(convert::role(role), self.registry.snapshot().revision()))
+        Ok(begun.response(convert::role(role), self.registry.revision()))
     }
 
     async fn list_roles(
@@ -82,7 +82,7 @@ impl RoleService for Roles {
         if let Some(token) = &token {
             roles.retain(|role| *role.id > *token.after);
         }
-        let revision = self.registry.snapshot().revision();
+        let revision = self.registry.revision();
         let more = roles.len() > size;
         roles.truncate(size);
         let next = roles.last().filter(|_| more).map(|last| {
@@ -112,7 +112,7 @@ impl RoleService for Roles {
             .collect();
         permissions.sort_by(|a, b| a.permission.cmp(&b.permission));
         let message = pb::ListPermissionsResponse { permissions };
-        Ok(begun.response(message, self.registry.snapshot().revision()))
+        Ok(begun.response(message, self.registry.revision()))
     }
 
     async fn describe_caller(
@@ -133,7 +133,7 @@ impl RoleService for Roles {
             permissions,
             expire_time: Some(convert::timestamp(caller.expire_time)),
         };
-        Ok(begun.response(message, self.registry.snapshot().revision()))
+        Ok(begun.response(message, self.registry.revision()))
     }
 
     async fn test_permissions(
@@ -143,7 +143,7 @@ impl RoleService for Roles {
         let begun = begin(&self.registry, request).await?;
         let mut broken = Broken::default();
         let test = Test::parse(&begun.message, &mut broken);
-        broken.refuse().map_err(status::invalid)?;
+        broken.refuse()?;
         let policy = self.registry.policy();
         let verdicts = test.permissions.iter().map(|permission| {
             let domain = test.domain.as_ref();
@@ -161,7 +161,7 @@ impl RoleService for Roles {
             }
         });
         let message = pb::TestPermissionsResponse { verdicts: verdicts.collect() };
-        Ok(begun.response(message, self.registry.snapshot().revision()))
+        Ok(begun.response(message, self.registry.revision()))
     }
 }
 
@@ -180,13 +180,16 @@ impl Test {
         }
         let permissions = permissions
             .iter()
+            .take(MAX_TESTED_PERMISSIONS)
             .enumerate()
             .filter_map(|(at, text)| broken.take(&format!("permissions[{at}]"), text.parse()))
             .collect();
-        let domain = resource
-            .starts_with("allowedPartners/")
-            .then(|| parse::partner_name(resource, "resource", broken))
-            .flatten();
+        let of_another_kind = resource == "federationSettings" || resource.starts_with("roles/");
+        let domain = match resource.as_str() {
+            "" => None,
+            _ if of_another_kind => None,
+            name => parse::partner_name(name, "resource", broken),
+        };
         let mask = Mask::<TermField>::parse(fields);
         let fields = match mask {
             Ok(mask) => mask.fields(),

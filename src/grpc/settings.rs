@@ -8,17 +8,17 @@ use super::{
     call::begin,
     convert,
     parse::{self, Broken},
-    status,
 };
 use crate::{
     auth::permit::{GetSettings, Purpose, UpdateSettings},
-    domain::mask::Mask,
+    domain::mask::{Mask, SettingsField},
     proto::v1::{self as pb, federation_settings_service_server::FederationSettingsService},
     registry::{Registry, settings::SettingsChange},
 };
 
 const NAME: &str = "federationSettings";
 const PATH: &str = "federation_settings";
+const SECRET: &str = "dialback_passphrase";
 
 /// The handlers of FederationSettingsService.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl FederationSettingsService for Settings {
         let permit = self.registry.policy().permit::<GetSettings>(&begun.call, Purpose::Commit)?;
         let mut broken = Broken::default();
         check_name(&begun.message.name, "name", &mut broken);
-        broken.refuse().map_err(status::invalid)?;
-        let settings = self.registry.settings(&permit);
-        Ok(begun.response(convert::settings(&settings), settings.revision))
+        broken.refuse()?;
+        let found = self.registry.settings(&permit);
+        Ok(begun.response(convert::settings(&found.result), found.revision))
     }
 
     async fn update_federation_settings(
@@ -60,8 +60,13 @@ impl FederationSettingsService for Settings {
             .permit::<UpdateSettings>(&begun.call, Purpose::of(message.validate_only))?;
         let mut broken = Broken::default();
         let change = change(message, &mut broken);
+        if change.mask.names(SettingsField::DialbackPassphrase) {
+            // A preview tells whether anything would change, and so whether a guess is right.
+            let policy = self.registry.policy();
+            policy.allow::<UpdateSettings>(&begun.call, Purpose::Commit)?;
+        }
         let retry = broken.retry("UpdateFederationSettings", &message.request_id, message);
-        broken.refuse().map_err(status::invalid)?;
+        broken.refuse()?;
         let committed = self.registry.update_settings(permit, change, retry).await?;
         Ok(begun.response(convert::settings(&committed.result), committed.revision))
     }
@@ -74,8 +79,13 @@ fn change(message: &pb::UpdateFederationSettingsRequest, broken: &mut Broken) ->
         &absent
     });
     check_name(&settings.name, "federation_settings.name", broken);
-    let mask = parse::mask(message.update_mask.as_ref(), "update_mask", broken)
-        .unwrap_or_else(|| Mask::of(parse::populated_settings(settings)));
+    let mask = parse::mask(message.update_mask.as_ref(), "update_mask", broken);
+    let mut mask = mask.unwrap_or_else(|| Mask::of(parse::populated_settings(settings)));
+    let mut named = message.update_mask.iter().flat_map(|mask| &mask.paths);
+    if settings.dialback_passphrase.is_empty() && !named.any(|path| path == SECRET) {
+        // `*` with what was read would clear it, since nobody can read it.
+        mask = mask.without(SettingsField::DialbackPassphrase);
+    }
     SettingsChange {
         values: parse::settings(settings, mask.fields(), PATH, broken),
         mask,

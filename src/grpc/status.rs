@@ -22,6 +22,9 @@ pub const DOMAIN: &str = "federation.xmpp";
 /// clients reserve as little as 8 KiB.
 const MAX_VIOLATION_BYTES: usize = 3_072;
 
+/// The most bytes of one text in a status.
+const MAX_TEXT_BYTES: usize = 600;
+
 /// When to try again after an overload.
 const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
 /// When to try another server, or this one after its restart.
@@ -34,6 +37,12 @@ pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
 
 /// INVALID_ARGUMENT with every field that is at fault.
 pub fn invalid(violations: Vec<Violation>) -> Status {
+    invalid_and(violations, 0)
+}
+
+/// INVALID_ARGUMENT with the fields that are at fault, and word of so many others.
+pub fn invalid_and(violations: Vec<Violation>, others: usize) -> Status {
+    let violations: Vec<_> = violations.into_iter().map(clipped).collect();
     let mut details = ErrorDetails::new();
     let (mut bytes, mut shown) = (0, 0);
     for violation in &violations {
@@ -46,10 +55,10 @@ pub fn invalid(violations: Vec<Violation>) -> Status {
     }
     let message = match violations.as_slice() {
         [only] => only.to_string(),
-        [first, ..] => format!("{first} (and {} more)", violations.len() - 1),
+        [first, ..] => format!("{first} (and {} more)", violations.len() - 1 + others),
         [] => "the request is not valid".into(),
     };
-    let omitted = violations.len() - shown;
+    let omitted = violations.len() - shown + others;
     let metadata = (omitted > 0).then(|| ("violations_omitted", omitted.to_string()));
     detailed(Code::InvalidArgument, message, "FIELD_INVALID", metadata, details)
 }
@@ -237,13 +246,14 @@ fn about<'a>(
     resource: &str,
     metadata: impl IntoIterator<Item = (&'a str, String)>,
 ) -> Status {
+    let resource = clip(resource.to_owned());
     let kind = match resource.split_once('/') {
         Some(("allowedPartners", _)) => "federation.xmpp/AllowedPartner",
         Some(("roles", _)) => "federation.xmpp/Role",
         _ => "federation.xmpp/FederationSettings",
     };
     let mut details = ErrorDetails::new();
-    details.set_resource_info(kind, resource, "", &message);
+    details.set_resource_info(kind, resource.as_str(), "", clip(message.clone()));
     detailed(code, message, reason, metadata, details)
 }
 
@@ -255,7 +265,22 @@ fn detailed<'a>(
     mut details: ErrorDetails,
 ) -> Status {
     let metadata: HashMap<String, String> =
-        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), clip(value))).collect();
     details.set_error_info(reason, DOMAIN, metadata);
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, clip(message.into()), details)
+}
+
+fn clipped(violation: Violation) -> Violation {
+    let Violation { field, description } = violation;
+    Violation { field: clip(field), description: clip(description) }
+}
+
+/// A text that may repeat what the caller sent, cut to what every client can take.
+fn clip(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let end = (0..=MAX_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }

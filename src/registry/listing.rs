@@ -67,8 +67,9 @@ impl Registry {
         let last = token.as_ref().and_then(|token| DomainName::parse(&token.after).ok());
         let counted = token.as_ref().map(|token| token.total);
         let (mut partners, total) = listing.page(last.as_ref(), counted);
-        let more = partners.len() > query.page_size;
-        partners.truncate(query.page_size);
+        let fitting = fitting(&partners, query.page_size);
+        let more = partners.len() > fitting;
+        partners.truncate(fitting);
         let next = partners.last().filter(|_| more).map(|last| {
             let after = last.domain.to_string();
             PageToken { revision: snapshot.revision(), total, query: digest, after }.encode()
@@ -79,6 +80,20 @@ impl Registry {
         }
         Ok(Page { partners, next, total, revision })
     }
+}
+
+/// A page ends before it gets heavier than this, whatever its size in partners: gRPC clients take
+/// responses of 4 MiB unless they are told otherwise.
+const MAX_PAGE_BYTES: usize = 3 << 20;
+
+/// How many of `partners` fit on a page; at least one.
+fn fitting(partners: &[Arc<AllowedPartner>], page_size: usize) -> usize {
+    let mut weight = 0;
+    let light = partners.iter().take_while(|partner| {
+        weight += partner.weight();
+        weight <= MAX_PAGE_BYTES
+    });
+    light.count().clamp(1, page_size)
 }
 
 /// A listing on one snapshot.

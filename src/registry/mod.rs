@@ -140,8 +140,18 @@ impl Registry {
         self.policy.load_full()
     }
 
-    /// The state at the last revision.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    /// The last revision.
+    pub fn revision(&self) -> Revision {
+        self.current.snapshot.load().revision()
+    }
+
+    /// How many partners there are, deleted ones included: what a scan has to look at.
+    pub fn scan_length(&self) -> usize {
+        let snapshot = self.current.snapshot.load();
+        snapshot.partner_count() + snapshot.deleted_count()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
         self.current.snapshot.load_full()
     }
 

@@ -64,8 +64,10 @@ impl Registry {
         &self,
         permit: &Permit<GetPartner>,
         show_deleted: bool,
-    ) -> Result<Arc<AllowedPartner>, Error> {
-        find(&self.snapshot(), permit, show_deleted)
+    ) -> Result<Committed<Arc<AllowedPartner>>, Error> {
+        let snapshot = self.snapshot();
+        let result = find(&snapshot, permit, show_deleted)?;
+        Ok(Committed { result, revision: snapshot.revision() })
     }
 
     /// Several partners, all of one revision.
@@ -228,12 +230,12 @@ fn created(
     path: &str,
 ) -> Result<AnswerResult, Error> {
     let domain = permit.target();
-    if draft.state().partner(domain).is_some() {
-        return Err(Kind::AlreadyExists { resource: resource_name(domain) }.into());
-    }
     let mut broken = Vec::new();
     let after = new_partner(draft, permit, terms.clone(), path, &mut broken)?;
     refuse(broken)?;
+    if draft.state().partner(domain).is_some() {
+        return Err(Kind::AlreadyExists { resource: resource_name(domain) }.into());
+    }
     let before = draft.state().deleted(domain).cloned();
     let staged = Staged { before, after: Arc::clone(&after), index: 0, path: path.into() };
     draft.put(vec![staged], &[permit]).map_err(|error| Error { index: None, ..error })?;
@@ -275,6 +277,10 @@ fn changed(
         let Some(create) = if_missing else {
             return Err(not_found(draft.state(), permit, domain));
         };
+        // Who gives an etag has seen the partner: it was deleted since, and must not come back.
+        if etag.is_some() {
+            return Err(Kind::StaleEtag { resource: resource_name(domain), current: None }.into());
+        }
         let mut terms = change.values.clone();
         terms.additional_domains = change.edits.apply(&terms.additional_domains);
         return new_partner(draft, create, terms, path, broken);

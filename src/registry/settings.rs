@@ -30,8 +30,9 @@ pub struct SettingsChange {
 
 impl Registry {
     /// The settings.
-    pub fn settings(&self, _permit: &Permit<GetSettings>) -> Arc<FederationSettings> {
-        Arc::clone(self.snapshot().settings())
+    pub fn settings(&self, _permit: &Permit<GetSettings>) -> Committed<Arc<FederationSettings>> {
+        let snapshot = self.snapshot();
+        Committed { result: Arc::clone(snapshot.settings()), revision: snapshot.revision() }
     }
 
     /// Changes the settings.

@@ -176,7 +176,7 @@ impl Assembly {
         tasks: &mut JoinSet<()>,
         shutdown: &Shutdown,
     ) -> impl CallService + Sync + use<> {
-        let (health, health_service) = health(grpc::SERVICE_NAMES.to_vec(), shutdown.clone()).await;
+        let (health, health_service) = health(grpc::SERVICE_NAMES.to_vec()).await;
         tasks.spawn(health.follow(shutdown.clone()));
         let limits = grpc::Limits {
             max_message_bytes: self.limits.max_message_bytes,
@@ -222,11 +222,17 @@ fn in_our_terms(response: Response<Body>) -> Response<Body> {
 }
 
 async fn sweep(registry: Arc<Registry>) {
-    match registry.forget_old_answers().await {
-        Ok(forgotten) => {
-            tracing::debug!(forgotten, "forgot answers that can no longer be asked for")
+    loop {
+        match registry.forget_old_answers().await {
+            Ok(0) => return,
+            Ok(forgotten) => {
+                tracing::debug!(forgotten, "forgot answers that can no longer be asked for");
+            }
+            Err(error) => {
+                tracing::warn!(?error, "cannot forget old answers");
+                return;
+            }
         }
-        Err(error) => tracing::warn!(?error, "cannot forget old answers"),
     }
 }
 

@@ -15,19 +15,35 @@ use tower::{Service, ServiceExt};
 
 use super::{CallFuture, CallService, refusal::Refusal};
 
+/// The streams of the health service, which anybody may open without a token, that are counted
+/// apart so that they can shut nobody out.
+const MAX_HEALTH_STREAMS: usize = 1_000;
+
 /// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call beyond the limit. A call
-/// counts until the last of its response is sent.
+/// counts until the last of its response is sent. A health check always goes through.
 #[derive(Clone, Debug)]
 pub struct Concurrency<S> {
     inner: S,
     limit: usize,
     free: Arc<Semaphore>,
+    free_for_health: Arc<Semaphore>,
 }
 
 impl<S> Concurrency<S> {
     /// At most `limit` calls at a time in this service and its clones.
     pub fn new(inner: S, limit: usize) -> Self {
-        Self { inner, limit, free: Arc::new(Semaphore::new(limit)) }
+        let free = Arc::new(Semaphore::new(limit));
+        let free_for_health = Arc::new(Semaphore::new(MAX_HEALTH_STREAMS));
+        Self { inner, limit, free, free_for_health }
+    }
+
+    /// Where the call at `path` is counted and how many may be; `None` if it is not counted.
+    fn counter(&self, path: &str) -> Option<(&Arc<Semaphore>, usize)> {
+        match path {
+            "/grpc.health.v1.Health/Check" => None,
+            "/grpc.health.v1.Health/Watch" => Some((&self.free_for_health, MAX_HEALTH_STREAMS)),
+            _ => Some((&self.free, self.limit)),
+        }
     }
 }
 
@@ -41,9 +57,15 @@ impl<S: CallService> Service<Request<Body>> for Concurrency<S> {
     }
 
     fn call(&mut self, request: Request<Body>) -> CallFuture {
-        let Ok(permit) = self.free.clone().try_acquire_owned() else {
-            let refusal = Refusal::TooManyCalls { limit: self.limit };
-            return Box::pin(future::ready(Ok(refusal.response())));
+        let permit = match self.counter(request.uri().path()) {
+            None => None,
+            Some((free, limit)) => {
+                let Ok(permit) = free.clone().try_acquire_owned() else {
+                    let refusal = Refusal::TooManyCalls { limit };
+                    return Box::pin(future::ready(Ok(refusal.response())));
+                };
+                Some(permit)
+            }
         };
         let answer = self.inner.clone().oneshot(request);
         Box::pin(async move {

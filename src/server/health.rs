@@ -13,7 +13,7 @@ use tonic::{Status, body::Body, server::NamedService};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService, Shutdown, refusal::Refusal};
+use super::{CallFuture, CallService, Shutdown, ShutdownTrigger, refusal::Refusal, shutdown};
 use crate::proto;
 
 /// What the health service says. The empty name stands for the server as a whole.
@@ -21,6 +21,8 @@ use crate::proto;
 pub struct Health {
     reporter: HealthReporter,
     services: Vec<&'static str>,
+    /// Ends the streams once they have been told.
+    streams: ShutdownTrigger,
 }
 
 /// A service whose streams end when the server drains: its clients keep them open for ever, and
@@ -41,12 +43,12 @@ struct EndingBody {
 /// sees the drain begin.
 pub async fn health(
     services: Vec<&'static str>,
-    shutdown: Shutdown,
 ) -> (Health, impl CallService + NamedService + Sync) {
     let (reporter, server) = tonic_health::server::health_reporter();
-    let health = Health { reporter, services };
+    let (streams, told) = shutdown();
+    let health = Health { reporter, services, streams };
     health.say(ServingStatus::Serving).await;
-    (health, EndsWithServer { inner: server, shutdown })
+    (health, EndsWithServer { inner: server, shutdown: told })
 }
 
 /// The reflection service over the descriptors of the whole API.
@@ -60,10 +62,11 @@ pub fn reflection(shutdown: Shutdown) -> impl CallService + NamedService + Sync 
 }
 
 impl Health {
-    /// Says NOT_SERVING as soon as the server drains.
+    /// Says NOT_SERVING as soon as the server drains, and then ends the streams.
     pub async fn follow(self, shutdown: Shutdown) {
         shutdown.draining().await;
         self.say(ServingStatus::NotServing).await;
+        self.streams.drain();
     }
 
     async fn say(&self, status: ServingStatus) {

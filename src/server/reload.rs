@@ -41,14 +41,17 @@ impl Reload {
 
     /// Loads if a file has changed since the last look, or if told to in any case.
     ///
-    /// A failure is not tried again before the next change: a file half written changes again.
+    /// A failure is tried again at the next look: until then a key that was taken out is believed.
     fn look(&mut self, in_any_case: bool) {
         let now = stamps(&self.files);
-        if std::mem::replace(&mut self.seen, now) == self.seen && !in_any_case {
+        if now == self.seen && !in_any_case {
             return;
         }
         match (self.load)() {
-            Ok(()) => tracing::info!("read anew: {}", self.name),
+            Ok(()) => {
+                self.seen = now;
+                tracing::info!("read anew: {}", self.name);
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot read anew, the old stays in force: {}", self.name);
             }

@@ -363,12 +363,14 @@ async fn a_drain_that_takes_too_long_cuts_the_calls_off() {
 
 #[tokio::test]
 async fn an_end_cuts_the_calls_off_at_once() {
-    let rig = Rig::start(Limits::default()).await;
+    let limits = Limits { drain_timeout: Duration::from_secs(3_600), ..Limits::default() };
+    let rig = Rig::start(limits).await;
     let client = rig.connect().await;
     let call = client.slow(&rig).await;
     rig.trigger.drain();
     rig.trigger.end();
-    rig.served.await.unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(60), rig.served).await;
+    served.expect("the drain timeout is not waited for").unwrap();
     assert!(call.await.unwrap().is_err());
 }
 

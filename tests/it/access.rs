@@ -306,3 +306,35 @@ async fn health_is_for_everybody_and_reflection_for_those_who_are_known() {
     let answer = format!("{:?}", reflect(server.viewer()).await.unwrap());
     assert!(answer.contains("AllowedPartnerService"), "{answer}");
 }
+
+#[tokio::test]
+async fn health_streams_shut_nobody_out_and_say_when_the_server_drains() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    let server = TestServer::builder().max_concurrent_requests(2).start().await;
+    let mut watches = Vec::new();
+    for _ in 0..10 {
+        let mut health = HealthClient::new(server.anonymous().service());
+        let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status, 1, "SERVING");
+        watches.push(watch);
+    }
+    server.admin().create_plain("contoso.com").await;
+    server.drain();
+    for mut watch in watches {
+        assert_eq!(watch.message().await.unwrap().unwrap().status, 2, "NOT_SERVING");
+        assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn a_resource_that_is_not_understood_is_no_reason_to_say_yes() {
+    let server = TestServer::start().await;
+    let request = TestPermissionsRequest {
+        resource: "contoso.com".into(),
+        permissions: vec!["allowedPartners.get".into()],
+        fields: vec![],
+    };
+    let refused = server.admin().roles().test_permissions(request).await.unwrap_err();
+    assert_eq!(fields(&refused), ["resource"]);
+}

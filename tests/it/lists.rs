@@ -243,3 +243,35 @@ async fn a_read_waits_for_the_revision_it_asks_for() {
     let bad = admin.with("x-min-revision", "soon");
     assert_eq!(fields(&bad.get("contoso.com").await.unwrap_err()), ["x-min-revision"]);
 }
+
+#[tokio::test]
+async fn a_page_of_heavy_partners_ends_before_clients_refuse_it() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    let label = "x".repeat(60);
+    for partner in 0..20 {
+        let additional_domains = (0..1_000)
+            .map(|domain| format!("d{domain}.{label}.{label}.{label}.p{partner:02}.example"))
+            .collect();
+        let partner = AllowedPartner { additional_domains, ..Default::default() };
+        admin.create(&format!("p{:02}.example", admin.revision().await), partner).await.unwrap();
+    }
+    let mut request = ListAllowedPartnersRequest::default();
+    let (mut seen, mut pages) = (0, 0);
+    loop {
+        // The client of this test takes 4 MiB, as every gRPC client does unless told otherwise.
+        let page = admin.list(request.clone()).await.unwrap();
+        seen += page.allowed_partners.len();
+        pages += 1;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(seen, 20);
+    assert!(pages > 1);
+    let names = (0..20).map(|number| name(&format!("p{number:02}.example"))).collect();
+    let request = pb::BatchGetAllowedPartnersRequest { names, read_mask: None };
+    let refused = admin.partners().batch_get_allowed_partners(request).await.unwrap_err();
+    assert_eq!(reason(&refused), "RESPONSE_TOO_LARGE");
+}

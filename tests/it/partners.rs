@@ -666,3 +666,27 @@ async fn several_partners_are_got_at_one_revision_or_none() {
         (Code::NotFound, Some("1"))
     );
 }
+
+#[tokio::test]
+async fn what_was_deleted_meanwhile_is_not_brought_back_by_an_upsert_with_its_etag() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    let seen = admin.create_plain("contoso.com").await;
+    admin.delete("contoso.com").await.unwrap();
+    let upsert = pb::UpdateAllowedPartnerRequest {
+        allow_missing: true,
+        ..update("contoso.com", &["*"], seen)
+    };
+    let refused = admin.update(upsert).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+    assert!(!admin.resolve("contoso.com").await.unwrap().allowed);
+}
+
+#[tokio::test]
+async fn rules_are_checked_before_existence() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    admin.create_plain("contoso.com").await;
+    let refused = admin.create("contoso.com", described(&"x".repeat(2_000))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}

@@ -165,3 +165,29 @@ async fn a_retry_gets_the_first_answer_and_a_preview_commits_nothing() {
     let again = admin.settings().update_federation_settings(request).await.unwrap().into_inner();
     assert_eq!((again, get(&admin).await.connection_limit), (first, 6));
 }
+
+#[tokio::test]
+async fn a_preview_does_not_tell_whether_a_guess_of_the_passphrase_is_right() {
+    let server = TestServer::start().await;
+    let guess = FederationSettings { dialback_passphrase: SECRET.into(), ..Default::default() };
+    let preview = UpdateFederationSettingsRequest {
+        federation_settings: Some(guess),
+        validate_only: true,
+        ..Default::default()
+    };
+    let denied =
+        server.operator().settings().update_federation_settings(preview.clone()).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    server.admin().settings().update_federation_settings(preview).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_star_with_what_was_read_leaves_the_passphrase_as_it_is() {
+    let server = TestServer::start().await;
+    let change = FederationSettings { dialback_passphrase: SECRET.into(), ..Default::default() };
+    set(&server.admin(), &["dialback_passphrase"], change).await.unwrap();
+    let read = get(&server.admin()).await;
+    let written = FederationSettings { connection_limit: 9, ..read };
+    let after = set(&server.admin(), &["*"], written).await.unwrap();
+    assert!(after.dialback_passphrase_set && after.connection_limit == 9);
+}

@@ -44,6 +44,7 @@ pub struct TestServer {
 pub struct Builder {
     local_domains: Vec<String>,
     client_auth: ClientAuth,
+    max_concurrent_requests: Option<usize>,
 }
 
 impl Builder {
@@ -56,6 +57,12 @@ impl Builder {
     /// Whether clients are asked for certificates, by the server's own authority.
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = client_auth;
+        self
+    }
+
+    /// The most calls at a time.
+    pub fn max_concurrent_requests(mut self, most: usize) -> Self {
+        self.max_concurrent_requests = Some(most);
         self
     }
 
@@ -133,6 +140,11 @@ impl TestServer {
         let running = Running::start(folder.path(), &options).await;
         let channel = connect(folder.path(), running.address).await.expect("the server listens");
         Self { folder, running, channel, options }
+    }
+
+    /// Tells the server to end once the calls that run are over.
+    pub fn drain(&self) {
+        self.running.trigger.drain();
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -242,6 +254,9 @@ impl Running {
             Development { data_dir: dev.store_path(), tls, issuer: dev.issuer_config() };
         let mut config =
             Config::load_dev(&Layers::without_file(), development).expect("it is complete");
+        if let Some(most) = options.max_concurrent_requests {
+            config.limits.max_concurrent_requests = most;
+        }
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains

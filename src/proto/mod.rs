@@ -1,0 +1,28 @@
+//! The types generated from `proto/`, and the descriptors they were generated from.
+
+pub mod codec;
+
+use std::fmt;
+
+/// The public API, `xmpp.federation.v1`. Its comments are the API reference.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("xmpp.federation.v1");
+}
+
+/// The encoded `FileDescriptorSet` of the API, method options included.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor_set.bin"));
+
+impl fmt::Debug for v1::FederationSettings {
+    /// Without the dialback passphrase, so that no log can hold it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FederationSettings")
+            .field("mode", &self.mode())
+            .field("connection_limit", &self.connection_limit)
+            .field("partner_connection_limit", &self.partner_connection_limit)
+            .field("dialback_passphrase_set", &self.dialback_passphrase_set)
+            .field("revision", &self.revision)
+            .field("etag", &self.etag)
+            .finish_non_exhaustive()
+    }
+}
