@@ -23,7 +23,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    console::{confirm, count},
+    console::{confirm, count, plain},
     failure::{Exit, Failure, Outcome},
     output,
     partner::write,
@@ -150,7 +150,7 @@ impl ImportArgs {
         }
         for (note, (line, times)) in told {
             let all = if times > 1 { format!(" ({} in all)", count(times)) } else { String::new() };
-            eprintln!("note: line {line}: {note}{all}");
+            eprintln!("note: line {line}: {}{all}", plain(note));
         }
     }
 
@@ -180,7 +180,8 @@ fn tell_refusals(plan: &Plan) {
         if let Verdict::Refused(reason) = &step.verdict {
             told += 1;
             if told <= REFUSALS_TOLD {
-                eprintln!("refused: line {}: {}: {reason}", step.line, step.label);
+                let (label, reason) = (plain(&step.label), plain(reason));
+                eprintln!("refused: line {}: {label}: {reason}", step.line);
             }
         }
     }
