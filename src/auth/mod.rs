@@ -4,8 +4,10 @@ pub mod caller;
 pub mod issuer;
 pub mod keys;
 pub mod layer;
+pub mod permit;
 pub mod policy;
 pub mod token;
 
 pub use caller::{Call, Caller};
-pub use policy::{Denial, Permit, Policy};
+pub use permit::Permit;
+pub use policy::{Denial, Policy};

@@ -47,7 +47,7 @@ pub fn from_wire(partner: &v1::AllowedPartner) -> Result<(DomainName, Terms), Ve
         expire_time: partner.expire_time.as_ref().and_then(from_proto_time),
         review_time: partner.review_time.as_ref().and_then(from_proto_time),
         owner: partner.owner.clone(),
-        labels: partner.labels.clone().into_iter().collect(),
+        labels: (&partner.labels).into(),
     };
     match domain {
         Some(domain) if broken.is_empty() => Ok((domain, terms)),
@@ -94,7 +94,7 @@ pub fn to_wire(domain: &DomainName, terms: &Terms) -> v1::AllowedPartner {
         expire_time: expire_time.map(to_proto_time),
         review_time: review_time.map(to_proto_time),
         owner,
-        labels: labels.into_iter().collect(),
+        labels: (&labels).into(),
         ..v1::AllowedPartner::default()
     }
 }

@@ -283,9 +283,9 @@ impl Mask<TermField> {
         if !take(TermField::Labels) {
             for key in &self.map_keys {
                 match labels.get(key) {
-                    Some(value) => merged.labels.insert(key.clone(), value.clone()),
+                    Some(value) => merged.labels.insert(key, value),
                     None => merged.labels.remove(key),
-                };
+                }
             }
         }
         merged
@@ -451,16 +451,12 @@ mod tests {
 
     #[test]
     fn one_label_is_set_or_removed_without_the_others() {
-        let labels = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
-        };
-        let current =
-            Terms { labels: labels(&[("a.b", "1"), ("tier", "gold")]), ..Terms::default() };
-        let patch = Terms { labels: labels(&[("a.b", "2")]), ..Terms::default() };
+        let current = Terms { labels: [("a.b", "1"), ("tier", "gold")].into(), ..Terms::default() };
+        let patch = Terms { labels: [("a.b", "2")].into(), ..Terms::default() };
         let set = mask(&["labels.`a.b`"]).unwrap().merge(&current, &patch);
-        assert_eq!(set.labels, labels(&[("a.b", "2"), ("tier", "gold")]));
+        assert_eq!(set.labels, [("a.b", "2"), ("tier", "gold")].into());
         let removed = mask(&["labels.tier"]).unwrap().merge(&current, &patch);
-        assert_eq!(removed.labels, labels(&[("a.b", "1")]));
+        assert_eq!(removed.labels, [("a.b", "1")].into());
     }
 
     #[test]

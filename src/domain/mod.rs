@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod domain_name;
 pub mod filter;
+pub mod labels;
 pub mod mask;
 pub mod negotiation;
 pub mod partner;

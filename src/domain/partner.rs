@@ -1,12 +1,13 @@
 //! The allowed partner: its terms, what is derived from them, and the rules they obey.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
     domain_name::{DomainName, DomainSet},
+    labels::Labels,
     mask::{DomainEdits, Mask, TermField},
     negotiation::{self, Negotiation, NegotiationMethod, NegotiationWarning},
     revision::{Etag, Revision},
@@ -79,7 +80,7 @@ pub struct Terms {
     /// Who answers for it.
     pub owner: String,
     /// Labels with the limits of Kubernetes.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
 }
 
 impl Default for Terms {
@@ -99,7 +100,7 @@ impl Default for Terms {
             expire_time: None,
             review_time: None,
             owner: String::new(),
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
         }
     }
 }
@@ -266,14 +267,14 @@ fn check_text(broken: &mut Vec<Violation>, field: &str, text: &str, limit: usize
     }
 }
 
-fn check_labels(broken: &mut Vec<Violation>, labels: &BTreeMap<String, String>) {
+fn check_labels(broken: &mut Vec<Violation>, labels: &Labels) {
     if labels.len() > MAX_LABELS {
         broken.push(Violation::new(
             "labels",
             format!("{} labels; at most {MAX_LABELS} are allowed", labels.len()),
         ));
     }
-    for (key, value) in labels {
+    for (key, value) in labels.iter() {
         if !is_label_key(key) {
             broken.push(Violation::new(
                 format!("labels.`{key}`"),

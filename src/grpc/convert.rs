@@ -70,7 +70,7 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
         expire_time: expire_time.map(timestamp),
         review_time: review_time.map(timestamp),
         owner: owner.clone(),
-        labels: labels.clone(),
+        labels: labels.into(),
         create_time: Some(timestamp(*create_time)),
         update_time: Some(timestamp(*update_time)),
         creator: creator.to_string(),

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{call::begin, convert, status};
 use crate::{
-    auth::policy::{Purpose, ReadStatus},
+    auth::permit::{Purpose, ReadStatus},
     proto::v1::{self as pb, maintenance_service_server::MaintenanceService},
     registry::Registry,
 };

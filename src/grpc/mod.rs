@@ -5,6 +5,7 @@ pub mod convert;
 pub mod maintenance;
 pub mod methods;
 pub mod parse;
+mod partner_requests;
 pub mod partners;
 pub mod read_mask;
 pub mod roles;

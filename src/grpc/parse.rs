@@ -162,7 +162,7 @@ pub fn terms(
             F::ExpireTime => terms.expire_time = moment(message.expire_time, &path, broken),
             F::ReviewTime => terms.review_time = moment(message.review_time, &path, broken),
             F::Owner => terms.owner.clone_from(&message.owner),
-            F::Labels => terms.labels.clone_from(&message.labels),
+            F::Labels => terms.labels = (&message.labels).into(),
         }
     }
     terms

@@ -11,7 +11,7 @@ use super::{
     status,
 };
 use crate::{
-    auth::policy::{GetSettings, Purpose, UpdateSettings},
+    auth::permit::{GetSettings, Purpose, UpdateSettings},
     domain::mask::Mask,
     proto::v1::{self as pb, federation_settings_service_server::FederationSettingsService},
     registry::{Registry, settings::SettingsChange},

@@ -83,7 +83,7 @@ fn partner_fields(partner: &AllowedPartner) -> Fields {
         ("owner".into(), owner.clone()),
         ("delete_time".into(), text::<Timestamp>(partner.delete_time.as_ref())),
     ];
-    let labels = labels.iter().map(|(key, value)| (format!("labels.`{key}`"), value.clone()));
+    let labels = labels.iter().map(|(key, value)| (format!("labels.`{key}`"), value.to_owned()));
     fields.extend(labels);
     fields
 }

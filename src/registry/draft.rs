@@ -10,8 +10,7 @@ use jiff::Timestamp;
 
 use super::{Error, Kind, Snapshot};
 use crate::{
-    auth::Permit,
-    auth::policy::Action,
+    auth::permit::{Action, Permit},
     domain::{
         AllowedPartner, DomainName, Revision, Violation, audit::Actor, settings::FederationSettings,
     },

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod draft;
 pub mod error;
+pub mod listing;
 pub mod pages;
 pub mod partners;
 pub mod settings;
@@ -24,7 +25,7 @@ pub use snapshot::Snapshot;
 pub use writer::{Committed, Request};
 
 use crate::{
-    auth::{Permit, Policy, policy::ReadStatus},
+    auth::{Permit, Policy, permit::ReadStatus},
     domain::{DomainName, Revision, role},
     store::{Store, StoreError},
 };

@@ -8,55 +8,23 @@ use uuid::Uuid;
 use super::{
     Committed, Error, Kind, Registry, Request, Snapshot,
     draft::{Draft, Staged},
-    pages::{PageToken, query_digest},
     snapshot::Decision,
     writer::Work,
 };
 use crate::{
     auth::{
         Denial, Permit,
-        policy::{
-            Action, CreatePartner, DeletePartner, GetPartner, ListPartners, PartnerFields, Purpose,
+        permit::{
+            Action, CreatePartner, DeletePartner, GetPartner, PartnerFields, Purpose,
             ResolveDomain, UndeletePartner, UpdatePartner,
         },
     },
     domain::{
-        AllowedPartner, DomainName, Revision, Terms, Violation,
-        audit::Actor,
-        filter::{Filter, OrderBy},
-        partner::TermsChange,
+        AllowedPartner, DomainName, Terms, Violation, audit::Actor, partner::TermsChange,
         revision::Etag,
     },
     store::AnswerResult,
 };
-
-/// What a listing is asked for.
-#[derive(Debug)]
-pub struct ListQuery {
-    /// Which partners.
-    pub filter: Filter<AllowedPartner>,
-    /// In which order.
-    pub order: OrderBy<AllowedPartner>,
-    /// Whether those deleted too.
-    pub show_deleted: bool,
-    /// The most partners of a page; at least 1.
-    pub page_size: usize,
-    /// The token of the page, empty for the first.
-    pub page_token: String,
-}
-
-/// A page of a listing.
-#[derive(Debug)]
-pub struct Page {
-    /// The partners.
-    pub partners: Vec<Arc<AllowedPartner>>,
-    /// The token of the next page; `None` on the last one.
-    pub next: Option<String>,
-    /// How many partners there are in all pages.
-    pub total: u32,
-    /// The revision that all pages come from.
-    pub revision: Revision,
-}
 
 /// One partner to change.
 #[derive(Debug)]
@@ -115,46 +83,6 @@ impl Registry {
             .map(|(index, permit)| find(&snapshot, permit, false).map_err(|error| error.at(index)))
             .collect::<Result<_, _>>()?;
         Ok(Committed { result: partners, revision: snapshot.revision() })
-    }
-
-    /// A page of the partners that the permit reaches. Looks at every partner when there is a
-    /// filter or an order, so not for async threads when there are many.
-    ///
-    /// # Errors
-    /// [`Kind::Invalid`] for a bad page token; [`Kind::PageTokenExpired`].
-    pub fn list(&self, permit: &Permit<ListPartners>, query: &ListQuery) -> Result<Page, Error> {
-        let digest = query_digest(&[
-            query.filter.as_str(),
-            query.order.as_str(),
-            if query.show_deleted { "deleted" } else { "" },
-            &format!("{:?}", permit.reach()),
-        ]);
-        let token = match query.page_token.as_str() {
-            "" => None,
-            text => Some(PageToken::decode(text, digest)?),
-        };
-        let snapshot = match &token {
-            Some(token) => self.pages.find(token.revision, self.snapshot())?,
-            None => self.snapshot(),
-        };
-        let listing = Listing { snapshot: &snapshot, permit, query };
-        let total = match &token {
-            Some(token) => token.total,
-            None => listing.total(),
-        };
-        let last = token.as_ref().and_then(|token| DomainName::parse(&token.after).ok());
-        let mut partners = listing.page(last.as_ref());
-        let more = partners.len() > query.page_size;
-        partners.truncate(query.page_size);
-        let next = partners.last().filter(|_| more).map(|last| {
-            let after = last.domain.to_string();
-            PageToken { revision: snapshot.revision(), total, query: digest, after }.encode()
-        });
-        let revision = snapshot.revision();
-        if next.is_some() {
-            self.pages.keep(snapshot);
-        }
-        Ok(Page { partners, next, total, revision })
     }
 
     /// Whether we federate with a domain, now. The partner is left out of the answer if the
@@ -291,59 +219,6 @@ fn find(
         .filter(|partner| permit.covers(partner))
         .cloned()
         .ok_or_else(|| not_found(snapshot, permit, domain))
-}
-
-/// A listing on one snapshot.
-struct Listing<'a> {
-    snapshot: &'a Snapshot,
-    permit: &'a Permit<ListPartners>,
-    query: &'a ListQuery,
-}
-
-impl<'a> Listing<'a> {
-    fn total(&self) -> u32 {
-        let unfiltered = self.query.filter.is_empty() && self.permit.reach().is_everything();
-        let count = if unfiltered {
-            let deleted = if self.query.show_deleted { self.snapshot.deleted_count() } else { 0 };
-            self.snapshot.partner_count() + deleted
-        } else {
-            self.matching(None).count()
-        };
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    /// The partners after `last`, one more than fit on the page if there are as many.
-    fn page(&self, last: Option<&DomainName>) -> Vec<Arc<AllowedPartner>> {
-        let wanted = self.query.page_size + 1;
-        if self.query.order.is_by_name() {
-            return self.matching(last).take(wanted).cloned().collect();
-        }
-        let compare =
-            |a: &&Arc<AllowedPartner>, b: &&Arc<AllowedPartner>| self.query.order.compare(a, b);
-        let last = last.and_then(|domain| {
-            self.snapshot.partner(domain).or_else(|| self.snapshot.deleted(domain))
-        });
-        let mut rest: Vec<_> = self
-            .matching(None)
-            .filter(|partner| last.is_none_or(|last| compare(partner, &last).is_gt()))
-            .collect();
-        if rest.len() > wanted {
-            rest.select_nth_unstable_by(wanted, compare);
-            rest.truncate(wanted);
-        }
-        rest.sort_unstable_by(compare);
-        rest.into_iter().cloned().collect()
-    }
-
-    fn matching(
-        &self,
-        after: Option<&DomainName>,
-    ) -> impl Iterator<Item = &'a Arc<AllowedPartner>> + use<'a> {
-        let (permit, query) = (self.permit, self.query);
-        self.snapshot
-            .partners_after(after, query.show_deleted)
-            .filter(move |partner| permit.covers(partner) && query.filter.matches(partner))
-    }
 }
 
 fn created(

@@ -6,7 +6,7 @@ use super::{Committed, Error, Kind, Registry, Request, draft::Draft, partners::c
 use crate::{
     auth::{
         Permit,
-        policy::{GetSettings, UpdateSettings},
+        permit::{GetSettings, UpdateSettings},
     },
     domain::{
         mask::{Mask, SettingsField},

@@ -121,8 +121,8 @@ impl Filterable for AllowedPartner {
         Field::new(
             "labels",
             Kind::Map {
-                value: |p, key| p.terms.labels.get(key).map(String::as_str),
-                keys: |p, ask| p.terms.labels.keys().any(|key| ask(key)),
+                value: |p, key| p.terms.labels.get(key),
+                keys: |p, ask| p.terms.labels.keys().any(ask),
             },
         ),
         Field::new("create_time", Kind::Time(|p| Some(p.create_time))),

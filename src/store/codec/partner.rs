@@ -166,7 +166,7 @@ impl From<&Terms> for StoredTerms {
             expire_time: expire_time.map(Into::into),
             review_time: review_time.map(Into::into),
             owner: owner.clone(),
-            labels: labels.clone(),
+            labels: labels.into(),
         }
     }
 }
@@ -208,7 +208,7 @@ impl TryFrom<StoredTerms> for Terms {
             expire_time: time::optional(expire_time)?,
             review_time: time::optional(review_time)?,
             owner,
-            labels,
+            labels: (&labels).into(),
         })
     }
 }

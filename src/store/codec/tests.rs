@@ -205,7 +205,7 @@ fn terms() -> impl Strategy<Value = Terms> {
                 expire_time,
                 review_time,
                 owner,
-                labels,
+                labels: (&labels).into(),
             }
         },
     )

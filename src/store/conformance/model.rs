@@ -209,7 +209,7 @@ pub fn rich_partner(domain: DomainName, domains: usize, seed: u64) -> AllowedPar
         expire_time: Some(time(1_000)),
         review_time: Some(time(500)),
         owner: "Zoë".into(),
-        labels: BTreeMap::from([("tier".into(), "gold".into()), ("a.b/c".into(), String::new())]),
+        labels: [("tier", "gold"), ("a.b/c", "")].into(),
     };
     AllowedPartner { terms, ..partner(domain) }
 }

@@ -284,6 +284,7 @@ async fn connect_as(
         let tls = tls.clone();
         async move {
             let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
             let name = ServerName::try_from("localhost").expect("it is a name");
             Ok::<_, io::Error>(TokioIo::new(tls.connect(name, tcp).await?))
         }

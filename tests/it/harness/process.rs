@@ -51,6 +51,11 @@ impl DevServer {
         Self { child, folder: folder.to_owned(), greeting }
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the server at once, as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");

@@ -57,9 +57,7 @@ fn contoso() -> AllowedPartner {
         expire_time: Some(time("2026-12-31T00:00:00Z")),
         review_time: None,
         owner: "Jo \"the *\" O'Hara".into(),
-        labels: [("tier", "gold"), ("a.b", "x"), ("team/site", "")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into(),
+        labels: [("tier", "gold"), ("a.b", "x"), ("team/site", "")].into(),
     };
     partner("contoso.com", terms)
 }

@@ -1,0 +1,172 @@
+//! The permit: leave to do one action to one target, and the only way into the registry.
+//!
+//! It carries what it was given for: the partner, the fields, the reach, and whether it is for a
+//! commit or only for a preview. What was authorised is therefore what is done.
+
+use std::sync::Arc;
+
+use enumset::EnumSet;
+
+use crate::domain::{
+    AllowedPartner, DomainName,
+    audit::Actor,
+    mask::TermField,
+    role::{DomainScope, Permission},
+};
+
+/// An action that a permit can be given for.
+pub trait Action {
+    /// The permission it asks for.
+    const PERMISSION: Permission;
+    /// What is enough when it is only previewed.
+    const PREVIEW: Option<Permission> = None;
+    /// What it is done to.
+    type Target;
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident($target:ty) = $permission:ident $(or $preview:ident)?;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub enum $name {}
+
+        impl Action for $name {
+            const PERMISSION: Permission = Permission::$permission;
+            $(const PREVIEW: Option<Permission> = Some(Permission::$preview);)?
+            type Target = $target;
+        }
+    )*};
+}
+
+actions! {
+    /// Getting a partner.
+    GetPartner(DomainName) = PartnersGet;
+    /// Listing partners.
+    ListPartners(()) = PartnersList;
+    /// Creating a partner.
+    CreatePartner(DomainName) = PartnersCreate or PartnersPreview;
+    /// Changing fields of a partner.
+    UpdatePartner(PartnerFields) = PartnersUpdate or PartnersPreview;
+    /// Deleting a partner.
+    DeletePartner(DomainName) = PartnersDelete or PartnersPreview;
+    /// Bringing a deleted partner back.
+    UndeletePartner(DomainName) = PartnersUndelete or PartnersPreview;
+    /// Asking whether a domain is allowed.
+    ResolveDomain(DomainName) = PartnersResolve;
+    /// Reading the settings.
+    GetSettings(()) = SettingsGet;
+    /// Changing the settings.
+    UpdateSettings(()) = SettingsUpdate or SettingsPreview;
+    /// Seeing how the server is.
+    ReadStatus(()) = MaintenanceStatus;
+}
+
+/// A partner and the fields of it that are to be changed.
+#[derive(Clone, Debug)]
+pub struct PartnerFields {
+    /// The partner.
+    pub domain: DomainName,
+    /// The fields.
+    pub fields: EnumSet<TermField>,
+}
+
+/// Whether a permit is for a commit, or for everything but the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The change is made.
+    Commit,
+    /// The change is only shown.
+    Preview,
+}
+
+impl Purpose {
+    /// The purpose of a request with this `validate_only`.
+    pub const fn of(validate_only: bool) -> Self {
+        if validate_only { Self::Preview } else { Self::Commit }
+    }
+}
+
+/// Leave to do one action to one target.
+#[derive(Debug)]
+pub struct Permit<A: Action> {
+    target: A::Target,
+    purpose: Purpose,
+    reach: Reach,
+    readable: Reach,
+    actor: Actor,
+}
+
+impl<A: Action> Permit<A> {
+    /// For the policy alone.
+    pub(super) const fn new(
+        target: A::Target,
+        purpose: Purpose,
+        reach: Reach,
+        readable: Reach,
+        actor: Actor,
+    ) -> Self {
+        Self { target, purpose, reach, readable, actor }
+    }
+
+    /// What it was given for.
+    pub const fn target(&self) -> &A::Target {
+        &self.target
+    }
+
+    /// Whether the action may be committed.
+    pub const fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Who it was given to.
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Whether the action may be done to `partner` as it is, or as it would become.
+    pub fn covers(&self, partner: &AllowedPartner) -> bool {
+        self.reach.covers(partner)
+    }
+
+    /// Whether its holder may read `partner`, so that an error may tell of it.
+    pub fn may_read(&self, partner: &AllowedPartner) -> bool {
+        self.readable.covers(partner)
+    }
+
+    /// The partners that it reaches.
+    pub const fn reach(&self) -> &Reach {
+        &self.reach
+    }
+}
+
+/// The partners that a right is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them.
+    Everything,
+    /// Those whose domains all lie in one of these scopes; none if there are none.
+    Within(Arc<[DomainScope]>),
+}
+
+impl Reach {
+    /// Whether `partner` is within reach, with all its domains.
+    pub fn covers(&self, partner: &AllowedPartner) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Within(_) => partner.domains().all(|domain| self.covers_domain(domain)),
+        }
+    }
+
+    /// Whether all partners are within reach.
+    pub const fn is_everything(&self) -> bool {
+        matches!(self, Self::Everything)
+    }
+
+    /// Whether `domain` is within reach.
+    pub fn covers_domain(&self, domain: &DomainName) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Within(scopes) => scopes.iter().any(|scope| scope.covers(domain)),
+        }
+    }
+}
