@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     channel,
     connection::Target,
-    failure::{Exit, Failure, Outcome},
+    failure::{Exit, Failure, Outcome, is_lost},
 };
 use crate::proto::v1::{
     self, allowed_partner_service_client::AllowedPartnerServiceClient,
@@ -29,7 +29,7 @@ use crate::proto::v1::{
 const MAX_ANSWER_BYTES: usize = 512 * 1024 * 1024;
 
 /// How often a request is tried in all.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 7;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
@@ -187,7 +187,8 @@ pub fn request_id() -> String {
 
 /// How long to wait before the request is sent again; `None` when it must not be.
 fn pause_before_retry(status: &Status, attempt: u32) -> Option<Duration> {
-    if status.code() != Code::Unavailable || attempt >= ATTEMPTS {
+    let may_pass = status.code() == Code::Unavailable || is_lost(status);
+    if !may_pass || attempt >= ATTEMPTS {
         return None;
     }
     let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);

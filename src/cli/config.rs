@@ -27,8 +27,8 @@ pub enum ConfigCommand {
     /// Add a context, or change one: what it holds are the connection flags given
     #[command(after_help = "\
 Example:
-  partnerctl config set-context prod --endpoint https://partners.example.com:8443 \\
-      --ca-file ca.pem --token-command 'cat ~/.partner-token'")]
+  partnerctl config set-context prod --ca-file ca.pem \\
+      --endpoint https://partners.example.com:8443 --token-file token")]
     SetContext {
         /// The context
         name: String,

@@ -1,6 +1,7 @@
 //! What the terminal can do, and asking at it.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Write},
 };
@@ -101,7 +102,7 @@ pub fn confirm(consent: Consent, what: &str, names: &[&str]) -> Outcome {
 
 fn question(what: &str, names: &[&str]) -> String {
     let shown = &names[..names.len().min(NAMES_SHOWN)];
-    let mut text = shown.iter().map(|name| format!("  {name}\n")).collect::<String>();
+    let mut text = shown.iter().map(|name| format!("  {}\n", plain(name))).collect::<String>();
     if names.len() > shown.len() {
         text += &format!("  and {} more\n", names.len() - shown.len());
     }
@@ -118,6 +119,15 @@ fn terminal() -> Option<Box<dyn BufRead>> {
         return Some(Box::new(BufReader::new(io::stdin())));
     }
     File::open("/dev/tty").ok().map(|tty| Box::new(BufReader::new(tty)) as Box<dyn BufRead>)
+}
+
+/// The text without control characters, so that no file and no answer can drive the terminal.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        Cow::Owned(text.replace(char::is_control, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// A number with commas: `1,234`.
@@ -152,6 +162,12 @@ mod tests {
             question("Remove 1 partner", &["a.example"]),
             "  a.example\nRemove 1 partner? [y/N] "
         );
+    }
+
+    #[test]
+    fn nothing_that_is_printed_drives_the_terminal() {
+        assert_eq!(plain("bücher.example"), "bücher.example");
+        assert_eq!(plain("a\u{1b}[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, fmt, io, process::ExitCode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::console::plain;
+
 /// What a command returns.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
@@ -127,8 +129,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error: {}", self.message)?;
-        self.details.iter().try_for_each(|line| writeln!(f, "  {line}"))
+        writeln!(f, "error: {}", plain(&self.message))?;
+        self.details.iter().try_for_each(|line| writeln!(f, "  {}", plain(line)))
     }
 }
 
@@ -148,7 +150,8 @@ impl From<Status> for Failure {
             "" => status.code().description().to_owned(),
             text => text.to_owned(),
         };
-        let mut failure = Self::new(exit_of(status.code()), message);
+        let exit = if is_lost(&status) { Exit::Unavailable } else { exit_of(status.code()) };
+        let mut failure = Self::new(exit, message);
         let details = status.get_error_details();
         failure.faults = faults_of(&details, &failure.message);
         failure.details = details_of(&details);
@@ -163,6 +166,11 @@ impl From<Status> for Failure {
         failure.details.extend(remedy(status.code()).map(str::to_owned));
         failure
     }
+}
+
+/// Whether the connection broke before the answer came, so that nobody knows what was done.
+pub fn is_lost(status: &Status) -> bool {
+    status.code() == Code::Unknown && std::error::Error::source(status).is_some()
 }
 
 const fn exit_of(code: Code) -> Exit {

@@ -44,6 +44,12 @@ use session::Session;
 
 const HELP_WIDTH: usize = 80;
 
+const WHICH_SERVICE: &str = "\
+Which service:
+  --endpoint, or PARTNERCTL_ENDPOINT; nothing else is looked at then
+  the context of --context, else the current one (`partnerctl config`)
+  ./partnerd-data/partnerctl.toml, as `partnerd serve --dev` leaves it";
+
 /// Administer the XMPP domains that we may federate with.
 #[derive(Parser, Clone, Debug)]
 #[command(
@@ -51,7 +57,7 @@ const HELP_WIDTH: usize = 80;
     version,
     max_term_width = HELP_WIDTH,
     after_help = "Start: `partnerctl get`, `partnerctl new contoso.com`, `partnerctl whoami`.",
-    after_long_help = EXIT_CODES,
+    after_long_help = format!("{WHICH_SERVICE}\n\n{EXIT_CODES}"),
     subcommand_required = true,
     arg_required_else_help = true
 )]

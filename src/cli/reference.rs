@@ -74,7 +74,7 @@ fn section(page: &mut String, command: &mut Command, path: &str) {
     let is_root = path == command.get_name();
     let mut shown = command.clone().mut_args(|argument| {
         let repeated = argument.is_global_set() && !is_root;
-        argument.hide(repeated)
+        if repeated { argument.hide(true) } else { argument }
     });
     let help = shown.render_long_help().to_string();
     let lines: Vec<_> = help.lines().map(str::trim_end).collect();

@@ -210,66 +210,72 @@ impl SetSettingsArgs {
             change: _,
             output: _,
         } = self.clone();
-        let mut to =
-            FederationSettings { etag: etag.unwrap_or_default(), ..FederationSettings::default() };
-        let mut paths = Vec::new();
-        let mut named = |path: &str| paths.push(path.to_owned());
-        if let Some(value) = mode {
-            named("mode");
-            to.mode = value.into();
-        }
-        if let Some(value) = connection_limit {
-            named("connection_limit");
+        let passphrase = dialback_passphrase_file.as_deref().map(passphrase).transpose()?;
+        let passphrase = passphrase.or(clear_dialback_passphrase.then(String::new));
+        let mut edit = SettingsEdit::default();
+        edit.values.etag = etag.unwrap_or_default();
+        edit.take("mode", mode, |to, value| to.mode = value.into());
+        edit.take("connection_limit", connection_limit, |to, value| {
             to.connection_limit = value.or_empty();
-        }
-        if let Some(value) = partner_connection_limit {
-            named("partner_connection_limit");
+        });
+        edit.take("partner_connection_limit", partner_connection_limit, |to, value| {
             to.partner_connection_limit = value.or_empty();
-        }
-        if let Some(value) = message_body_logging {
-            named("message_body_logging_enabled");
+        });
+        edit.time("keep_alive_interval", keep_alive_interval, |to| &mut to.keep_alive_interval)?;
+        edit.time("stream_establishment_timeout", stream_establishment_timeout, |to| {
+            &mut to.stream_establishment_timeout
+        })?;
+        edit.time("stream_inactivity_timeout", stream_inactivity_timeout, |to| {
+            &mut to.stream_inactivity_timeout
+        })?;
+        edit.time("subscription_refresh_interval", subscription_refresh_interval, |to| {
+            &mut to.subscription_refresh_interval
+        })?;
+        edit.take("message_body_logging_enabled", message_body_logging, |to, value| {
             to.message_body_logging_enabled = value;
-        }
-        if let Some(value) = staleness_policy {
-            named("staleness_policy");
+        });
+        edit.time("staleness_lease", staleness_lease, |to| &mut to.staleness_lease)?;
+        edit.take("staleness_policy", staleness_policy, |to, value| {
             to.staleness_policy = value.into();
+        });
+        edit.take("dialback_passphrase", passphrase, |to, value| to.dialback_passphrase = value);
+        Ok((edit.values, edit.paths))
+    }
+}
+
+/// New values, and which of them are meant.
+#[derive(Default)]
+struct SettingsEdit {
+    values: FederationSettings,
+    paths: Vec<String>,
+}
+
+impl SettingsEdit {
+    fn take<T>(
+        &mut self,
+        path: &str,
+        value: Option<T>,
+        assign: impl FnOnce(&mut FederationSettings, T),
+    ) {
+        if let Some(value) = value {
+            self.paths.push(path.to_owned());
+            assign(&mut self.values, value);
         }
-        let times = [
-            ("keep_alive_interval", keep_alive_interval, &mut to.keep_alive_interval),
-            (
-                "stream_establishment_timeout",
-                stream_establishment_timeout,
-                &mut to.stream_establishment_timeout,
-            ),
-            (
-                "stream_inactivity_timeout",
-                stream_inactivity_timeout,
-                &mut to.stream_inactivity_timeout,
-            ),
-            (
-                "subscription_refresh_interval",
-                subscription_refresh_interval,
-                &mut to.subscription_refresh_interval,
-            ),
-            ("staleness_lease", staleness_lease, &mut to.staleness_lease),
-        ];
-        for (path, value, field) in times {
-            if let Some(value) = value {
-                named(path);
-                *field = match value {
-                    OrDefault::Value(time) => Some(wire_duration(time)?),
-                    OrDefault::Default => None,
-                };
-            }
-        }
-        if let Some(file) = dialback_passphrase_file {
-            named("dialback_passphrase");
-            to.dialback_passphrase = passphrase(&file)?;
-        }
-        if clear_dialback_passphrase {
-            named("dialback_passphrase");
-        }
-        Ok((to, paths))
+    }
+
+    fn time(
+        &mut self,
+        path: &str,
+        value: Option<OrDefault<Duration>>,
+        field: impl FnOnce(&mut FederationSettings) -> &mut Option<prost_types::Duration>,
+    ) -> Outcome {
+        let wire = match value {
+            None => return Ok(()),
+            Some(OrDefault::Default) => None,
+            Some(OrDefault::Value(time)) => Some(wire_duration(time)?),
+        };
+        self.take(path, Some(wire), |to, wire| *field(to) = wire);
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use prost_types::FieldMask;
 
 use super::{
     client::{Client, request_id},
-    console::{confirm, count},
+    console::{confirm, count, plain},
     diff::{Action, Diff},
     failure::{Failure, Outcome},
     import::{
@@ -158,7 +158,8 @@ impl Work {
                 Verdict::Do { diff, .. } => print(&diff.render(console))?,
                 Verdict::Unchanged => {}
                 Verdict::Refused(reason) => {
-                    eprintln!("refused: entry {}: {}: {reason}", step.line, step.label);
+                    let (label, reason) = (plain(&step.label), plain(reason));
+                    eprintln!("refused: entry {}: {label}: {reason}", step.line);
                 }
             }
         }

@@ -23,7 +23,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    console::{confirm, count},
+    console::{confirm, count, plain},
     failure::{Exit, Failure, Outcome},
     output,
     partner::write,
@@ -92,19 +92,19 @@ impl ImportArgs {
         let client = session.client_for(&self.change).await?;
         let before = plan::current(&client, &entries).await?;
         let plan = plan.against(&client, entries, &before).await?;
-        let report = Report::new(&self.file, format, &plan);
+        let report = |done| self.write(&Report::new(&self.file, format, &plan, done));
         if self.change.what_if {
-            self.write(&report, false)?;
+            report(false)?;
             report::show(&plan, session.console)?;
             return self.verdict(&plan);
         }
         tell_refusals(&plan);
         if plan.refused() > 0 && !self.skip_invalid {
-            self.write(&report, false)?;
+            report(false)?;
             return self.verdict(&plan);
         }
         let done = self.commit(&client, &plan).await;
-        self.write(&report, done.is_ok())?;
+        report(done.is_ok())?;
         done
     }
 
@@ -150,7 +150,7 @@ impl ImportArgs {
         }
         for (note, (line, times)) in told {
             let all = if times > 1 { format!(" ({} in all)", count(times)) } else { String::new() };
-            eprintln!("note: line {line}: {note}{all}");
+            eprintln!("note: line {line}: {}{all}", plain(note));
         }
     }
 
@@ -166,11 +166,9 @@ impl ImportArgs {
         Err(failure.detail("to do: mend them, or leave them out with --skip-invalid"))
     }
 
-    fn write(&self, report: &Report<'_>, done: bool) -> Outcome {
+    fn write(&self, report: &Report<'_>) -> Outcome {
         let Some(file) = &self.report else { return Ok(()) };
-        report
-            .write(file, done)
-            .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))
+        report.write(file).map_err(|error| Failure::failed(format!("{}: {error}", file.display())))
     }
 }
 
@@ -180,7 +178,8 @@ fn tell_refusals(plan: &Plan) {
         if let Verdict::Refused(reason) = &step.verdict {
             told += 1;
             if told <= REFUSALS_TOLD {
-                eprintln!("refused: line {}: {}: {reason}", step.line, step.label);
+                let (label, reason) = (plain(&step.label), plain(reason));
+                eprintln!("refused: line {}: {label}: {reason}", step.line);
             }
         }
     }

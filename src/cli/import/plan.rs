@@ -1,7 +1,7 @@
 //! What an import or an apply would do: every entry against what the service has, and against the
 //! service's own judgement, before anything is changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use prost_types::FieldMask;
 
@@ -49,6 +49,8 @@ pub enum Verdict {
         diff: Diff,
         /// The request that does it; boxed, it is large.
         request: Box<UpdateAllowedPartnerRequest>,
+        /// The domains that the partner gives away.
+        released: Vec<String>,
     },
     /// It is so already.
     Unchanged,
@@ -143,23 +145,21 @@ impl Plan {
         if told.is_empty() { "no partners".to_owned() } else { told.join(", ") }
     }
 
-    /// The requests of everything that is to be done. Partners that give a domain away come
-    /// first, and so do those that take one, so that both are in the same commit.
+    /// The requests of everything that is to be done. Partners that give domains away come first,
+    /// together with those that take them, so that both are in the same commit.
     pub fn requests(&self) -> Vec<UpdateAllowedPartnerRequest> {
-        let gives = |diff: &Diff| {
-            diff.action == Action::Update
-                && diff.fields.iter().any(|field| field.field == "additional_domains")
+        let steps = self.steps.iter().filter_map(|step| match &step.verdict {
+            Verdict::Do { request, released, .. } => Some((request, released)),
+            _ => None,
+        });
+        let released: HashSet<&str> =
+            steps.clone().flat_map(|(_, released)| released).map(String::as_str).collect();
+        let takes = |request: &UpdateAllowedPartnerRequest| {
+            request.allowed_partner.iter().flat_map(domains).any(|domain| released.contains(domain))
         };
-        let mut requests: Vec<_> = self
-            .steps
-            .iter()
-            .filter_map(|step| match &step.verdict {
-                Verdict::Do { diff, request } => Some((!gives(diff), request.as_ref().clone())),
-                _ => None,
-            })
-            .collect();
-        requests.sort_by_key(|(later, _)| *later);
-        requests.into_iter().map(|(_, request)| request).collect()
+        let (first, later): (Vec<_>, Vec<_>) =
+            steps.partition(|(request, released)| !released.is_empty() || takes(request));
+        first.into_iter().chain(later).map(|(request, _)| request.as_ref().clone()).collect()
     }
 
     async fn ask_the_service(&mut self, client: &Client) -> Outcome {
@@ -240,7 +240,10 @@ fn judged(stated: Stated, before: Option<&AllowedPartner>) -> Verdict {
             if diff.action == Action::Unchanged {
                 return Verdict::Unchanged;
             }
-            Verdict::Do { diff, request: Box::new(request(stated)) }
+            let old = before.map_or(&[][..], |before| &before.additional_domains);
+            let gone = old.iter().filter(|domain| !after.additional_domains.contains(domain));
+            let released = gone.cloned().collect();
+            Verdict::Do { diff, request: Box::new(request(stated)), released }
         }
     }
 }
@@ -349,7 +352,7 @@ mod tests {
         let stored = [("Domain", "a.example"), ("Owner", "me"), ("SaslNegotiation", "Optional")];
         let same = verdict(&[("Domain", "A.example"), ("SaslNegotiation", "optional")], &stored);
         assert!(matches!(same, Verdict::Unchanged));
-        let Verdict::Do { diff, request } =
+        let Verdict::Do { diff, request, .. } =
             verdict(&[("Domain", "a.example"), ("SaslNegotiation", "Required")], &stored)
         else {
             panic!("it changes")
@@ -366,6 +369,25 @@ mod tests {
         assert!(matches!(verdict(&off, &weak), Verdict::Refused(_)));
         let both = [weak[1], ("Domain", "a.example"), ("SupportDialbackNegotiation", "True")];
         assert!(matches!(verdict(&both, &off), Verdict::Do { .. }));
+    }
+
+    #[test]
+    fn who_gives_a_domain_away_and_who_takes_it_go_first() {
+        let stored = record(1, &[("Domain", "c.example"), ("AdditionalDomains", "d.example")]);
+        let stored = after(&stored.stated.unwrap(), None).unwrap();
+        let records = vec![
+            record(1, &[("Domain", "a.example")]),
+            record(2, &[("Domain", "b.example"), ("AdditionalDomains", "d.example")]),
+            record(3, &[("Domain", "c.example"), ("AdditionalDomains", "e.example")]),
+        ];
+        let (mut plan, entries) = Plan::of_records(records);
+        for (step, entry) in plan.steps.iter_mut().zip(entries) {
+            let entry = entry.unwrap();
+            let before = (entry.partner.name == stored.name).then_some(&stored);
+            step.verdict = judged(entry, before);
+        }
+        let order: Vec<_> = plan.requests().iter().map(|one| one.name().to_owned()).collect();
+        assert_eq!(order, ["b", "c", "a"].map(|name| format!("allowedPartners/{name}.example")));
     }
 
     #[test]

@@ -53,12 +53,12 @@ struct Field<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// The report of a plan.
-    pub fn new(file: &Path, format: Format, plan: &'a Plan) -> Self {
+    /// The report of a plan, and whether it is done.
+    pub fn new(file: &Path, format: Format, plan: &'a Plan, done: bool) -> Self {
         Self {
             file: file.display().to_string(),
             format: format.name(),
-            done: false,
+            done,
             created: plan.count(Action::Create),
             updated: plan.count(Action::Update),
             unchanged: plan.count(Action::Unchanged),
@@ -71,10 +71,8 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, file: &Path, done: bool) -> io::Result<()> {
-        let mut report = serde_json::to_value(self)?;
-        report["done"] = done.into();
-        fs::write(file, serde_json::to_string_pretty(&report)? + "\n")
+    pub fn write(&self, file: &Path) -> io::Result<()> {
+        fs::write(file, serde_json::to_string_pretty(self)? + "\n")
     }
 }
 

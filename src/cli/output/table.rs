@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 
-use crate::cli::console::{Console, Paint};
+use crate::cli::console::{Console, Paint, plain};
 
 /// A column that would get less room than this is left out.
 const LEAST_WIDTH: u16 = 12;
@@ -86,7 +86,7 @@ pub fn render(
 }
 
 fn cell(Text { text, paint }: Text) -> Cell {
-    let cell = Cell::new(text);
+    let cell = Cell::new(plain(&text));
     match paint {
         Some(Paint::Green) => cell.fg(Color::Green),
         Some(Paint::Red) => cell.fg(Color::Red),

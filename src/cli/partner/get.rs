@@ -67,7 +67,7 @@ impl GetArgs {
     }
 
     async fn by_name(&self, session: &Session) -> Outcome {
-        let names = selection::exact(&self.names)?;
+        let names = selection::each_once(selection::exact(&self.names)?);
         let client = session.client().await?;
         let shape = if names.len() == 1 { Shape::One } else { Shape::Many };
         let mut printer = self.printer(session, shape);

@@ -1,5 +1,7 @@
 //! Which partners a command is about: names, patterns, a filter, or what comes in a pipe.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use prost_types::FieldMask;
 
@@ -89,9 +91,14 @@ impl Source {
                 names
             }
         };
-        let mut seen = std::collections::HashSet::new();
-        Ok(names.into_iter().filter(|name| seen.insert(name.clone())).collect())
+        Ok(each_once(names))
     }
+}
+
+/// The names in their order, each once.
+pub fn each_once(names: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
 }
 
 /// Whether the text stands for several names.

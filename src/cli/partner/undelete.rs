@@ -47,7 +47,7 @@ impl UndeleteArgs {
     /// # Errors
     /// A partner is not there or not deleted, or the service refuses.
     pub async fn run(self, session: &Session) -> Outcome {
-        let names = selection::exact(&self.names)?;
+        let names = selection::each_once(selection::exact(&self.names)?);
         let client = session.client_for(&self.change).await?;
         let mut done = Committed::default();
         for name in names {
