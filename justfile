@@ -28,3 +28,7 @@ doc:
 snapshots:
     INSTA_UPDATE=always cargo test
     git diff --stat -- '*.snap' '*.rs'
+
+# A million partners, measured: writes its tables into docs/performance.md
+bench-million:
+    cargo bench --bench million
