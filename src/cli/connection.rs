@@ -99,18 +99,27 @@ impl ConnectionFlags {
     /// # Errors
     /// No source names an endpoint, or the one named cannot be used.
     pub fn target(&self, contexts: &Contexts) -> Outcome<Target> {
-        let connection = self.source(contexts)?;
+        self.target_in(Path::new("."), contexts)
+    }
+
+    fn target_in(&self, folder: &Path, contexts: &Contexts) -> Outcome<Target> {
+        let connection = self.source(folder, contexts)?;
         let endpoint = connection.endpoint.as_deref().ok_or_else(nowhere)?;
         Ok(Target { endpoint: checked_endpoint(endpoint)?, connection })
     }
 
-    fn source(&self, contexts: &Contexts) -> Outcome<Connection> {
+    fn source(&self, folder: &Path, contexts: &Contexts) -> Outcome<Connection> {
         if self.connection.endpoint.is_some() && self.context.is_none() {
             return Ok(self.connection.clone());
         }
-        let base = match self.context.as_deref().or(contexts.current()) {
-            Some(name) => contexts.get(name)?.clone(),
-            None => dev_server(Path::new("."))?.ok_or_else(nowhere)?,
+        let dev_server = match self.context {
+            Some(_) => None,
+            None => dev_server(folder)?,
+        };
+        let base = match (dev_server, self.context.as_deref().or(contexts.current())) {
+            (Some(connection), _) => connection,
+            (None, Some(name)) => contexts.get(name)?.clone(),
+            (None, None) => return Err(nowhere()),
         };
         Ok(self.connection.clone().or(base))
     }
@@ -190,7 +199,23 @@ fn dev_server(folder: &Path) -> Outcome<Option<Connection>> {
     };
     let connection: Connection = toml::from_str(&text)
         .map_err(|error| Failure::failed(format!("{}: {}", file.display(), error.message())))?;
+    refuse_a_trap(&file, &connection)?;
     Ok(Some(connection.relative_to(file.parent().unwrap_or(folder))))
+}
+
+/// The file is believed because of the folder one happens to be in, so it may run nothing and send
+/// a token nowhere but to this machine.
+fn refuse_a_trap(file: &Path, connection: &Connection) -> Outcome<()> {
+    let uri: Option<Uri> = connection.endpoint.as_deref().and_then(|text| text.parse().ok());
+    let host = uri.as_ref().and_then(Uri::host);
+    if connection.token_command.is_none() && host.is_some_and(is_loopback) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} is not what a development server leaves: it may name a server on this machine and a \
+         token file, nothing else; remove it, or leave this folder",
+        file.display()
+    )))
 }
 
 fn checked_endpoint(text: &str) -> Outcome<Uri> {
@@ -283,17 +308,41 @@ mod tests {
 
     #[test]
     fn an_endpoint_on_the_command_line_gets_no_token_of_a_context() {
-        let target = flags(at("https://other:1")).target(&with_current_context()).unwrap();
+        let (folder, contexts) = (tempfile::tempdir().unwrap(), with_current_context());
+        let target = flags(at("https://other:1")).target_in(folder.path(), &contexts).unwrap();
         assert_eq!(target.connection.token_file, None);
-        let target = flags(Connection::default()).target(&with_current_context()).unwrap();
+        let target = flags(Connection::default()).target_in(folder.path(), &contexts).unwrap();
         assert_eq!(target.connection.token_file, Some("secret".into()));
+    }
+
+    #[test]
+    fn the_development_server_of_the_folder_comes_before_the_current_context() {
+        let (folder, contexts) = (tempfile::tempdir().unwrap(), with_current_context());
+        fs::create_dir(folder.path().join("partnerd-data")).unwrap();
+        let leave = |text: &str| fs::write(folder.path().join(DEV_FILE), text).unwrap();
+        leave("endpoint = 'https://127.0.0.1:1'");
+        let found = flags(Connection::default()).target_in(folder.path(), &contexts).unwrap();
+        assert_eq!(found.endpoint.to_string(), "https://127.0.0.1:1/");
+        let named =
+            ConnectionFlags { context: Some("prod".into()), ..flags(Connection::default()) };
+        let found = named.target_in(folder.path(), &contexts).unwrap();
+        assert_eq!(found.endpoint.to_string(), "https://prod:1/");
+        for trap in [
+            "endpoint = 'https://evil.example:1'",
+            "endpoint = 'https://127.0.0.1:1'\ntoken_command = 'true'",
+            "",
+        ] {
+            leave(trap);
+            let refused = flags(Connection::default()).target_in(folder.path(), &contexts);
+            assert_eq!(refused.unwrap_err().exit(), Exit::Usage, "{trap}");
+        }
     }
 
     #[test]
     fn an_unknown_context_is_an_error_that_lists_the_known_ones() {
         let flags =
             ConnectionFlags { context: Some("test".into()), ..flags(Connection::default()) };
-        let failure = flags.target(&with_current_context()).unwrap_err();
+        let failure = flags.target_in(Path::new("."), &with_current_context()).unwrap_err();
         assert!(failure.to_string().contains("prod"), "{failure}");
     }
 

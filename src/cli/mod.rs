@@ -47,8 +47,9 @@ const HELP_WIDTH: usize = 80;
 const WHICH_SERVICE: &str = "\
 Which service:
   --endpoint, or PARTNERCTL_ENDPOINT; nothing else is looked at then
-  the context of --context, else the current one (`partnerctl config`)
-  ./partnerd-data/partnerctl.toml, as `partnerd serve --dev` leaves it";
+  the context of --context, or PARTNERCTL_CONTEXT
+  ./partnerd-data/partnerctl.toml, as `partnerd serve --dev` leaves it
+  the current context (`partnerctl config`)";
 
 /// Administer the XMPP domains that we may federate with.
 #[derive(Parser, Clone, Debug)]

@@ -65,7 +65,7 @@ impl DevServer {
     /// Asks the server to end, and waits until it has.
     pub fn terminate(mut self) -> std::process::ExitStatus {
         let status = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
+            .args(["-TERM", &self.id().to_string()])
             .status()
             .expect("there is a kill");
         assert!(status.success());
