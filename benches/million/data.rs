@@ -33,10 +33,13 @@ pub fn partner(number: u32) -> pb::AllowedPartner {
     let tls = if number.is_multiple_of(4) { Negotiation::Optional } else { Negotiation::Required };
     pb::AllowedPartner {
         name: format!("allowedPartners/{}", domain(number)),
-        description: format!("Agreement {number:07}, made with the messaging team of the partner"),
+        description: format!(
+            "Agreement {number:07}, made with the messaging team of the partner; to be looked at \
+             again when either side moves to other servers or other domains"
+        ),
         additional_domains: vec![additional_domain(number)],
         partner_type: kind.into(),
-        connection_limit: (number % 10 == 0).then_some(50),
+        connection_limit: number.is_multiple_of(10).then_some(50),
         tls_negotiation: tls.into(),
         sasl_negotiation: Negotiation::Optional.into(),
         owner: format!("owner-{:03}@example.com", number % 500),

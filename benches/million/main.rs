@@ -7,7 +7,7 @@
 //! `cargo bench --bench million -- 20000`, it prints them and leaves the page alone.
 
 #[path = "../../tests/it/harness/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use all of it")]
+#[allow(dead_code, unused_imports, clippy::unwrap_used, reason = "the tests use all of it")]
 mod harness;
 
 mod calls;

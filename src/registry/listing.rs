@@ -47,7 +47,7 @@ impl Registry {
     /// filter or an order, so not for async threads when there are many.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for a bad page token; [`Kind::PageTokenExpired`].
+    /// [`super::Kind::Invalid`] for a bad page token; [`super::Kind::PageTokenExpired`].
     pub fn list(&self, permit: &Permit<ListPartners>, query: &ListQuery) -> Result<Page, Error> {
         let digest = query_digest(&[
             query.filter.as_str(),
