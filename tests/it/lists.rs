@@ -249,7 +249,7 @@ async fn a_page_of_heavy_partners_ends_before_clients_refuse_it() {
     let server = TestServer::start().await;
     let admin = server.admin();
     let label = "x".repeat(60);
-    for partner in 0..20 {
+    for partner in 0..24 {
         let additional_domains = (0..1_000)
             .map(|domain| format!("d{domain}.{label}.{label}.{label}.p{partner:02}.example"))
             .collect();
@@ -268,9 +268,9 @@ async fn a_page_of_heavy_partners_ends_before_clients_refuse_it() {
         }
         request.page_token = page.next_page_token;
     }
-    assert_eq!(seen, 20);
+    assert_eq!(seen, 24);
     assert!(pages > 1);
-    let names = (0..20).map(|number| name(&format!("p{number:02}.example"))).collect();
+    let names = (0..24).map(|number| name(&format!("p{number:02}.example"))).collect();
     let request = pb::BatchGetAllowedPartnersRequest { names, read_mask: None };
     let refused = admin.partners().batch_get_allowed_partners(request).await.unwrap_err();
     assert_eq!(reason(&refused), "RESPONSE_TOO_LARGE");
