@@ -87,7 +87,7 @@ pub fn confirm(consent: Consent, what: &str, names: &[&str]) -> Outcome {
         return Ok(());
     }
     let mut answers = terminal().ok_or_else(|| {
-        Failure::usage(format!("{what} needs a confirmation, and there is no terminal to ask at"))
+        Failure::usage(format!("{what}? Nobody can be asked, for there is no terminal"))
             .detail("to do: give --yes to go ahead, or --what-if to see what would happen")
     })?;
     eprint!("{}", question(what, names));
