@@ -237,21 +237,18 @@ impl AllowedPartnerService for Partners {
             .map(|domain| permit::<GetPartner>(&policy, &begun.call, domain))
             .collect::<Result<Vec<_>, _>>()?;
         let found = self.registry.batch_get(&permits)?;
-        let message = pb::BatchGetAllowedPartnersResponse {
-            allowed_partners: found
-                .result
-                .iter()
-                .map(|partner| shown.apply(convert::partner(partner)))
-                .collect(),
-            revision: found.revision.as_i64(),
-        };
-        if message.encoded_len() > MAX_RESPONSE_BYTES {
-            return Err(status::status(
-                Code::ResourceExhausted,
-                "RESPONSE_TOO_LARGE",
-                "these partners do not fit into one response; ask for fewer, or give a read mask",
-            ));
+        let mut allowed_partners = Vec::with_capacity(found.result.len());
+        let mut bytes = 0;
+        for partner in &found.result {
+            let partner = shown.apply(convert::partner(partner));
+            bytes += partner.encoded_len();
+            if bytes > MAX_RESPONSE_BYTES {
+                return Err(response_too_large());
+            }
+            allowed_partners.push(partner);
         }
+        let revision = found.revision.as_i64();
+        let message = pb::BatchGetAllowedPartnersResponse { allowed_partners, revision };
         Ok(begun.response(message, found.revision))
     }
 
@@ -338,6 +335,14 @@ impl AllowedPartnerService for Partners {
         let revision = decision.revision;
         Ok(begun.response(convert::decision(permit.target().to_string(), &decision), revision))
     }
+}
+
+fn response_too_large() -> Status {
+    status::status(
+        Code::ResourceExhausted,
+        "RESPONSE_TOO_LARGE",
+        "these partners do not fit into one response; ask for fewer, or give a read mask",
+    )
 }
 
 fn permit<A: Action<Target = DomainName>>(
