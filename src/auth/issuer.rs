@@ -13,7 +13,6 @@ use std::{
 };
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use serde::Deserialize;
 
 /// The leeway for `exp`, `nbf` and `iat` unless configured, in seconds.
 pub const DEFAULT_LEEWAY: u32 = 30;
@@ -21,12 +20,9 @@ pub const DEFAULT_LEEWAY: u32 = 30;
 /// The most leeway that can be configured, in seconds.
 pub const MAX_LEEWAY: u32 = 300;
 
-/// One issuer as the configuration file states it.
-///
-/// Every field may be absent from the file, so that what is missing is reported by
-/// [`AuthConfigError`], which names the remedy, and not by the file's parser.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// One issuer as the configuration states it. Not yet checked: making a verifier of it is what
+/// reports what is missing, in an [`AuthConfigError`] that names the remedy.
+#[derive(Clone, Debug)]
 pub struct IssuerConfig {
     /// The `iss` of its tokens, compared octet by octet. Required.
     pub issuer: String,
@@ -48,12 +44,9 @@ pub struct IssuerConfig {
     pub token_types: Vec<String>,
 }
 
-/// Where keys come from.
-///
-/// In the file it is a table with exactly one of `pem_file`, `jwks_file` and `secret_file`. Online
-/// sources will be further variants: whoever loads keys matches on this.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "KeySourceTable")]
+/// Where keys come from. Online sources will be further variants: whoever loads keys matches on
+/// this.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     /// One public key in PEM: `PUBLIC KEY` (RFC 5280) or `RSA PUBLIC KEY` (RFC 8017).
     PemFile {
@@ -83,10 +76,8 @@ pub enum KeySource {
     },
 }
 
-/// The path to the roles in a token: `roles`, `realm_access.roles`, or a list of keys where a key
-/// has dots in it (`["https://example.com/roles"]`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "RolesClaimText")]
+/// The path to the roles in a token, key by key: `roles`, or `realm_access` and `roles` in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolesClaim(Vec<String>);
 
 /// A configuration that no verifier can be made from: one line that names the key and the remedy.
@@ -105,23 +96,6 @@ pub(super) struct IssuerRules {
     pub token_types: Vec<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeySourceTable {
-    pem_file: Option<PathBuf>,
-    jwks_file: Option<PathBuf>,
-    secret_file: Option<PathBuf>,
-    kid: Option<String>,
-    algorithm: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RolesClaimText {
-    Dotted(String),
-    Keys(Vec<String>),
-}
-
 impl Default for IssuerConfig {
     fn default() -> Self {
         Self {
@@ -138,16 +112,6 @@ impl Default for IssuerConfig {
 }
 
 impl IssuerConfig {
-    /// The same with every relative path taken from `folder`, the one the file lies in.
-    #[must_use]
-    pub fn with_paths_below(mut self, folder: &Path) -> Self {
-        for source in &mut self.keys {
-            let path = source.path_mut();
-            *path = folder.join(&*path);
-        }
-        self
-    }
-
     /// Checks everything that can be checked without opening a file.
     ///
     /// # Errors
@@ -243,34 +207,6 @@ impl KeySource {
             | Self::SecretFile { path, .. } => path,
         }
     }
-
-    fn path_mut(&mut self) -> &mut PathBuf {
-        match self {
-            Self::PemFile { path, .. }
-            | Self::JwksFile { path, .. }
-            | Self::SecretFile { path, .. } => path,
-        }
-    }
-}
-
-impl TryFrom<KeySourceTable> for KeySource {
-    type Error = &'static str;
-
-    fn try_from(table: KeySourceTable) -> Result<Self, Self::Error> {
-        let KeySourceTable { pem_file, jwks_file, secret_file, kid, algorithm } = table;
-        match (pem_file, jwks_file, secret_file) {
-            (Some(path), None, None) => Ok(Self::PemFile { path, kid, algorithm }),
-            (None, Some(_), None) if kid.is_some() => {
-                Err("a `jwks_file` states the `kid` of each of its keys; remove `kid`")
-            }
-            (None, Some(path), None) => Ok(Self::JwksFile { path, algorithm }),
-            (None, None, Some(path)) => match algorithm {
-                Some(algorithm) => Ok(Self::SecretFile { path, kid, algorithm }),
-                None => Err("a `secret_file` needs an `algorithm`: HS256, HS384 or HS512"),
-            },
-            _ => Err("a key source has exactly one of `pem_file`, `jwks_file`, `secret_file`"),
-        }
-    }
 }
 
 impl RolesClaim {
@@ -290,15 +226,6 @@ impl From<Vec<String>> for RolesClaim {
     /// The keys from the token's top level downwards.
     fn from(keys: Vec<String>) -> Self {
         Self(keys)
-    }
-}
-
-impl From<RolesClaimText> for RolesClaim {
-    fn from(text: RolesClaimText) -> Self {
-        Self(match text {
-            RolesClaimText::Dotted(path) => path.split('.').map(str::to_owned).collect(),
-            RolesClaimText::Keys(keys) => keys,
-        })
     }
 }
 

@@ -265,6 +265,10 @@ fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
     let algorithm = r.text(&key("algorithm"), None);
     match files {
         [Some(path), None, None] => Some(KeySource::PemFile { path, kid, algorithm }),
+        [None, Some(_), None] if kid.is_some() => {
+            r.problem(&key("kid"), "a jwks_file states the kid of each of its keys; remove this");
+            None
+        }
         [None, Some(path), None] => Some(KeySource::JwksFile { path, algorithm }),
         [None, None, Some(path)] => match algorithm {
             Some(algorithm) => Some(KeySource::SecretFile { path, kid, algorithm }),

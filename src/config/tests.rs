@@ -135,6 +135,10 @@ fn each_mistake_has_its_line() {
             "auth.issuers[0].keys[0]: name exactly one of pem_file, jwks_file and secret_file",
         ),
         (
+            but("pem_file = \"issuer.pem\"", "jwks_file = \"a\", kid = \"b\""),
+            "auth.issuers[0].keys[0].kid: a jwks_file states the kid of each of its keys; remove this",
+        ),
+        (
             but("{ CsAdministrator = \"admin\" }", "{ CsAdministrator = 1 }"),
             "partnerd.toml: auth.issuers[0].role_mapping: ",
         ),

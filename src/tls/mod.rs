@@ -27,7 +27,6 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use secrecy::zeroize::Zeroizing;
-use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
@@ -38,24 +37,20 @@ use crate::certs::CertificateFacts;
 pub const ALPN: &[&[u8]] = &[b"h2"];
 
 /// The files TLS needs, as the configuration states them.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
     /// The server's certificate in PEM, followed by the intermediate ones.
     pub cert_file: PathBuf,
     /// Its private key in PEM.
     pub key_file: PathBuf,
     /// The authorities whose client certificates are accepted, in PEM.
-    #[serde(default)]
     pub client_ca_file: Option<PathBuf>,
     /// Whether clients show a certificate.
-    #[serde(default)]
     pub client_auth: ClientAuth,
 }
 
 /// Whether clients show a certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
     /// They are not asked.
     #[default]
@@ -105,19 +100,6 @@ struct Files {
     certificate: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
     client_ca: Option<Vec<u8>>,
-}
-
-impl TlsConfig {
-    /// The same with every relative path taken from `folder`, the one the configuration lies in.
-    #[must_use]
-    pub fn with_paths_below(self, folder: &Path) -> Self {
-        Self {
-            cert_file: folder.join(self.cert_file),
-            key_file: folder.join(self.key_file),
-            client_ca_file: self.client_ca_file.map(|path| folder.join(path)),
-            client_auth: self.client_auth,
-        }
-    }
 }
 
 impl ServerTls {

@@ -255,19 +255,3 @@ fn certificates_out_of_their_time_are_refused() {
     let error = ServerTls::load(&config, now - LEAF_LIFETIME).expect_err("too early").to_string();
     assert!(error.contains("it is not valid before"), "{error}");
 }
-
-#[test]
-fn the_file_form_is_read_and_what_it_does_not_know_is_refused() {
-    let text = "cert_file = \"a.pem\"\nkey_file = \"a.key\"\nclient_ca_file = \"ca.pem\"\nclient_auth = \"required\"";
-    let config: TlsConfig = toml::from_str(text).expect("a configuration");
-    let config = config.with_paths_below(Path::new("/etc/partnerd"));
-    assert_eq!(config.client_ca_file.as_deref(), Some(Path::new("/etc/partnerd/ca.pem")));
-    assert_eq!(config.client_auth, ClientAuth::Required);
-    for text in [
-        "cert_file = \"a.pem\"",
-        "cert_file = \"a\"\nkey_file = \"b\"\nclient_auth = \"sometimes\"",
-        "cert_file = \"a\"\nkey_file = \"b\"\ninsecure = true",
-    ] {
-        toml::from_str::<TlsConfig>(text).expect_err(text);
-    }
-}

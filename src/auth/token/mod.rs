@@ -25,7 +25,6 @@ use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
-use serde::Deserialize;
 
 use self::claims::Claims;
 pub use self::error::TokenError;
@@ -36,8 +35,7 @@ use super::{
 };
 
 /// What a token may cost before it is believed.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenLimits {
     /// The largest token that is looked at, in octets. 8 KiB unless configured.
     pub max_token_bytes: usize,
