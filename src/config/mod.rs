@@ -96,6 +96,10 @@ pub struct Limits {
     pub write_queue: usize,
     /// Partners in one batch request.
     pub max_batch: usize,
+    /// Listings under way whose revision is kept for their next page.
+    pub max_listings: usize,
+    /// How long a revision is kept for the next page of a listing.
+    pub listing_ttl: Duration,
     /// How long calls may go on when the server is told to end.
     pub drain_timeout: Duration,
 }
@@ -323,6 +327,8 @@ impl Limits {
             max_request_timeout: span("limits.max_request_timeout", 60, 100, 3_600),
             write_queue: r.number("limits.write_queue", 1_024, 1..=65_536),
             max_batch: r.number("limits.max_batch", 1_000, 1..=10_000),
+            max_listings: r.number("limits.max_listings", 256, 1..=10_000),
+            listing_ttl: span("limits.listing_ttl", 600, 1_000, 86_400),
             drain_timeout: span("limits.drain_timeout", 30, 0, 3_600),
         }
     }

@@ -1,5 +1,7 @@
 //! What the messages of AllowedPartnerService ask for: wire to what the registry takes.
 
+use std::collections::HashSet;
+
 use tonic::Status;
 
 use super::{
@@ -12,7 +14,7 @@ use crate::{
         permit::{PartnerFields, Purpose},
     },
     domain::{
-        DomainName,
+        DomainName, Violation,
         filter::{Filter, OrderBy},
         mask::{DomainEdits, Mask, TermField},
         partner::TermsChange,
@@ -152,19 +154,77 @@ pub fn list_query(
     })
 }
 
-/// The name of the partner that an update means, empty if it names none.
-pub fn name_of_update(request: &pb::UpdateAllowedPartnerRequest) -> &str {
-    request.allowed_partner.as_ref().map_or("", |partner| &partner.name)
+/// What a request says as a member of a batch.
+#[derive(Clone, Copy, Default)]
+pub struct Member<'a> {
+    name: &'a str,
+    validate_only: bool,
+    request_id: &'a str,
 }
 
-/// The members of a batch must not say otherwise than the batch (AIP-234).
-pub fn check_member(path: &str, own: (bool, &str), batch: (bool, &str), broken: &mut Broken) {
-    if own.0 && !batch.0 {
-        broken.add(join(path, "validate_only"), "set it on the batch, not on its members");
+impl<'a> Member<'a> {
+    /// An update in a batch of updates.
+    pub fn update(request: &'a pb::UpdateAllowedPartnerRequest) -> Self {
+        Self {
+            name: request.allowed_partner.as_ref().map_or("", |partner| &partner.name),
+            validate_only: request.validate_only,
+            request_id: &request.request_id,
+        }
     }
-    if !own.1.is_empty() && own.1 != batch.1 {
-        broken.add(join(path, "request_id"), "set it on the batch, not on its members");
+
+    /// A deletion in a batch of deletions.
+    pub fn delete(request: &'a pb::DeleteAllowedPartnerRequest) -> Self {
+        Self {
+            name: &request.name,
+            validate_only: request.validate_only,
+            request_id: &request.request_id,
+        }
     }
+
+    /// One of several partners to get.
+    pub fn get(name: &'a String) -> Self {
+        Self { name, ..Self::default() }
+    }
+}
+
+/// Notes what is named twice, and what says otherwise than the batch (AIP-234).
+///
+/// # Errors
+/// INVALID_ARGUMENT at once if there are no members, or more than `most`.
+pub fn check_batch(
+    path: &str,
+    members: &[Member<'_>],
+    batch: Member<'_>,
+    most: usize,
+    broken: &mut Broken,
+) -> Result<(), Status> {
+    if members.is_empty() || members.len() > most {
+        let text = format!("{} items; give 1 to {most}", members.len());
+        return Err(status::invalid(vec![Violation::new(path, text)]));
+    }
+    let mut seen = HashSet::new();
+    for (index, member) in members.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        // Names that differ only in how they are written mean the same partner.
+        let domain = member.name.strip_prefix("allowedPartners/").map(DomainName::parse);
+        if let Some(Ok(domain)) = domain
+            && !seen.insert(domain)
+        {
+            broken.add(&path, format!("{} is in the batch twice", member.name));
+        }
+        if member.validate_only && !batch.validate_only {
+            broken.add(join(&path, "validate_only"), "set it on the batch, not on its members");
+        }
+        if !member.request_id.is_empty() && member.request_id != batch.request_id {
+            broken.add(join(&path, "request_id"), "set it on the batch, not on its members");
+        }
+    }
+    Ok(())
+}
+
+/// The batch itself, which its members must not contradict.
+pub const fn batch(validate_only: bool, request_id: &str) -> Member<'_> {
+    Member { name: "", validate_only, request_id }
 }
 
 /// The text, unless it is empty.

@@ -1,6 +1,6 @@
 //! AllowedPartnerService.
 
-use std::{collections::HashSet, num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use prost::Message as _;
 use tokio::sync::Semaphore;
@@ -11,20 +11,20 @@ use super::{
     call::{Begun, begin},
     convert,
     parse::{self, Broken, complete, join},
-    partner_requests::{Update, check_member, given, list_query, name_of_update, new_domain},
+    partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
 };
 use crate::{
     auth::{
-        Call, Permit, Policy,
+        Call, Denial, Permit, Policy,
         permit::{
             Action, CreatePartner, DeletePartner, GetPartner, ListPartners, Purpose, ResolveDomain,
             UndeletePartner, UpdatePartner,
         },
     },
     domain::{
-        AllowedPartner, DomainName, Violation,
+        AllowedPartner, DomainName,
         mask::{Mask, TermField},
     },
     proto::v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
@@ -67,29 +67,6 @@ impl Partners {
         let registry = Arc::clone(&self.registry);
         let page = tokio::task::spawn_blocking(move || registry.list(&permit, &query)).await;
         Ok(page.map_err(|error| status::internal(&error.to_string()))??)
-    }
-
-    /// Notes what is named twice.
-    ///
-    /// # Errors
-    /// INVALID_ARGUMENT at once if there are none or too many to look at.
-    fn check_batch(&self, path: &str, names: &[&str], broken: &mut Broken) -> Result<(), Status> {
-        let most = self.limits.max_batch_items;
-        if names.is_empty() || names.len() > most {
-            let text = format!("{} items; give 1 to {most}", names.len());
-            return Err(status::invalid(vec![Violation::new(path, text)]));
-        }
-        let mut seen = HashSet::new();
-        for (index, name) in names.iter().enumerate() {
-            // Names that differ only in how they are written mean the same partner.
-            let domain = name.strip_prefix("allowedPartners/").map(DomainName::parse);
-            if let Some(Ok(domain)) = domain
-                && !seen.insert(domain)
-            {
-                broken.add(format!("{path}[{index}]"), format!("{name} is in the batch twice"));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -220,8 +197,9 @@ impl AllowedPartnerService for Partners {
         let begun = begin(&self.registry, request).await?;
         let pb::BatchGetAllowedPartnersRequest { names, read_mask } = &begun.message;
         let mut broken = Broken::default();
-        let all: Vec<_> = names.iter().map(String::as_str).collect();
-        self.check_batch("names", &all, &mut broken)?;
+        let members: Vec<_> = names.iter().map(Member::get).collect();
+        let most = self.limits.max_batch_items;
+        check_batch("names", &members, Member::default(), most, &mut broken)?;
         let shown = ReadMask::parse(read_mask.as_ref(), &mut broken);
         let domains: Vec<_> = names
             .iter()
@@ -234,7 +212,12 @@ impl AllowedPartnerService for Partners {
         let policy = self.registry.policy();
         let permits = domains
             .into_iter()
-            .map(|domain| permit::<GetPartner>(&policy, &begun.call, domain))
+            .enumerate()
+            .map(|(index, domain)| {
+                let permit =
+                    policy.permit_domain::<GetPartner>(&begun.call, Purpose::Commit, domain);
+                permit.map_err(|denial| status::denied(denial, Some(("index", index.to_string()))))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let found = self.registry.batch_get(&permits)?;
         let mut allowed_partners = Vec::with_capacity(found.result.len());
@@ -261,18 +244,13 @@ impl AllowedPartnerService for Partners {
         let purpose = Purpose::of(message.validate_only);
         self.registry.policy().allow::<UpdatePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
-        let names: Vec<_> = message.requests.iter().map(name_of_update).collect();
-        self.check_batch("requests", &names, &mut broken)?;
+        let members: Vec<_> = message.requests.iter().map(Member::update).collect();
+        let whole = batch(message.validate_only, &message.request_id);
+        check_batch("requests", &members, whole, self.limits.max_batch_items, &mut broken)?;
         let policy = self.registry.policy();
         let mut items = Vec::with_capacity(message.requests.len());
         for (index, one) in message.requests.iter().enumerate() {
             let path = format!("requests[{index}]");
-            check_member(
-                &path,
-                (one.validate_only, &one.request_id),
-                (message.validate_only, &message.request_id),
-                &mut broken,
-            );
             let update = Update::parse(one, &path, &mut broken);
             items.extend(update.permitted(&policy, &begun.call, purpose, Some(index))?);
         }
@@ -296,20 +274,18 @@ impl AllowedPartnerService for Partners {
         let purpose = Purpose::of(message.validate_only);
         self.registry.policy().allow::<DeletePartner>(&begun.call, purpose)?;
         let mut broken = Broken::default();
-        let names: Vec<_> = message.requests.iter().map(|one| one.name.as_str()).collect();
-        self.check_batch("requests", &names, &mut broken)?;
+        let members: Vec<_> = message.requests.iter().map(Member::delete).collect();
+        let whole = batch(message.validate_only, &message.request_id);
+        check_batch("requests", &members, whole, self.limits.max_batch_items, &mut broken)?;
         let policy = self.registry.policy();
         let mut items = Vec::with_capacity(message.requests.len());
         for (index, one) in message.requests.iter().enumerate() {
             let path = format!("requests[{index}]");
-            check_member(
-                &path,
-                (one.validate_only, &one.request_id),
-                (message.validate_only, &message.request_id),
-                &mut broken,
-            );
             let domain = parse::partner_name(&one.name, &join(&path, "name"), &mut broken);
-            items.extend(delete_item(&policy, &begun.call, purpose, domain, one)?);
+            let item = delete_item(&policy, &begun.call, purpose, domain, one);
+            items.extend(
+                item.map_err(|denial| status::denied(denial, Some(("index", index.to_string()))))?,
+            );
         }
         let retry = broken.retry("BatchDeleteAllowedPartners", &message.request_id, message);
         broken.refuse()?;
@@ -362,19 +338,18 @@ fn permit_if_known<A: Action<Target = DomainName>>(
     Ok(domain.map(|domain| policy.permit_domain(call, purpose, domain)).transpose()?)
 }
 
+/// The deletion with leave to do it; `None` if what it is about is not understood.
 fn delete_item(
     policy: &Policy,
     call: &Call,
     purpose: Purpose,
     domain: Option<DomainName>,
     message: &pb::DeleteAllowedPartnerRequest,
-) -> Result<Option<DeleteItem>, Status> {
-    let permit = permit_if_known::<DeletePartner>(policy, call, purpose, domain)?;
-    Ok(permit.map(|permit| DeleteItem {
-        permit,
-        etag: given(&message.etag),
-        allow_missing: message.allow_missing,
-    }))
+) -> Result<Option<DeleteItem>, Denial> {
+    let Some(domain) = domain else { return Ok(None) };
+    let permit = policy.permit_domain::<DeletePartner>(call, purpose, domain)?;
+    let etag = given(&message.etag);
+    Ok(Some(DeleteItem { permit, etag, allow_missing: message.allow_missing }))
 }
 
 fn single<T>(begun: &Begun<T>, written: Written) -> Result<Response<pb::AllowedPartner>, Status> {

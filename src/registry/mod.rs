@@ -46,17 +46,6 @@ pub struct Options {
     pub listing_ttl: Duration,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            local_domains: BTreeSet::new(),
-            write_queue_length: 4_096,
-            retained_listings: 256,
-            listing_ttl: Duration::from_secs(600),
-        }
-    }
-}
-
 /// The partners and settings at their last revision, and the only way to change them.
 #[derive(Debug)]
 pub struct Registry {

@@ -126,7 +126,8 @@ impl Assembly {
         let options = registry::Options {
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
-            ..registry::Options::default()
+            retained_listings: limits.max_listings,
+            listing_ttl: limits.listing_ttl,
         };
         let registry = Arc::new(Registry::open(store, options)?);
         let development = None;

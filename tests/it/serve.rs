@@ -1,8 +1,13 @@
 //! The server's program, as those who run it meet it.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use partnerd::proto::v1::{AllowedPartner, DescribeCallerRequest};
+use tokio::net::TcpStream;
 
 use crate::harness::{actor::Actor, process::DevServer};
 
@@ -91,4 +96,31 @@ fn nothing_secret_is_readable_by_others() {
         assert_eq!(mode(&data.join(secret)), 0o600, "{secret}");
     }
     drop(server);
+}
+
+#[tokio::test]
+async fn the_first_signal_waits_for_a_call_and_the_second_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = DevServer::start(folder.path());
+    let admin = Actor::of_dev_server(folder.path()).await;
+    admin.create_plain("contoso.com").await;
+    // A read of a revision that never comes is a call in flight for as long as it may be.
+    let waiting = admin.clone().with("x-min-revision", "99");
+    let mut call = Box::pin(waiting.get("contoso.com"));
+    // Both go over one connection, so once the second is answered the first has arrived.
+    tokio::select! {
+        biased;
+        early = &mut call => panic!("there is no such revision: {early:?}"),
+        found = admin.get("contoso.com") => found.unwrap(),
+    };
+    server.signal("TERM");
+    while TcpStream::connect(server.address()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(server.runs(), "it waits for the call");
+    let told = Instant::now();
+    server.signal("TERM");
+    assert!(server.wait().success());
+    assert!(told.elapsed() < Duration::from_secs(20), "well before the drain timeout of 30 s");
+    call.await.unwrap_err();
 }

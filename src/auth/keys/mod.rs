@@ -111,6 +111,7 @@ impl KeySet {
     }
 
     /// The ids of its keys.
+    #[cfg(test)]
     pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
         self.keys.iter().map(|key| &key.id)
     }

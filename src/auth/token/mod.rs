@@ -137,7 +137,8 @@ impl Verifier {
     }
 
     /// Every key in force, as issuer and key id.
-    pub fn key_ids(&self) -> Vec<(Arc<str>, Arc<str>)> {
+    #[cfg(test)]
+    fn key_ids(&self) -> Vec<(Arc<str>, Arc<str>)> {
         let of = |issuer: &Issuer| {
             let name = &issuer.name;
             issuer

@@ -2,8 +2,9 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -63,13 +64,33 @@ impl DevServer {
     }
 
     /// Asks the server to end, and waits until it has.
-    pub fn terminate(mut self) -> std::process::ExitStatus {
-        let status = Command::new("kill")
-            .args(["-TERM", &self.id().to_string()])
-            .status()
-            .expect("there is a kill");
-        assert!(status.success());
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, name: &str) {
+        let signal =
+            Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
+        assert!(signal.expect("there is a kill").success());
+    }
+
+    /// Waits until the server has ended.
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("it was asked to end")
+    }
+
+    /// Whether the server has not ended yet.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("it was started").is_none()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        let (_, rest) = self.greeting.split_once("https://").expect("it says where it listens");
+        let end = rest.find(|c: char| c != '.' && c != ':' && !c.is_ascii_digit());
+        rest[..end.unwrap_or(rest.len())].parse().expect("it is an address")
     }
 
     /// Runs `partnerctl` in the folder, with `input` on its standard input.
