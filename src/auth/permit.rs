@@ -53,6 +53,12 @@ actions! {
     UndeletePartner(DomainName) = PartnersUndelete or PartnersPreview;
     /// Asking whether a domain is allowed.
     ResolveDomain(DomainName) = PartnersResolve;
+    /// Following the partners.
+    WatchPartners(()) = PartnersWatch;
+    /// Seeing what became of a partner.
+    ListRevisions(DomainName) = PartnersListRevisions;
+    /// Making a partner what it was before.
+    RollbackPartner(DomainName) = PartnersRollback or PartnersPreview;
     /// Reading the settings.
     GetSettings(()) = SettingsGet;
     /// Changing the settings.

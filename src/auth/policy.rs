@@ -74,8 +74,8 @@ pub struct Explanation {
     pub text: String,
 }
 
-/// The roles there are. The same for every request until a role changes.
-#[derive(Debug)]
+/// The roles there are at one revision. Without roles nobody may do anything.
+#[derive(Debug, Default)]
 pub struct Policy {
     roles: HashMap<String, Arc<Role>>,
 }

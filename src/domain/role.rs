@@ -37,7 +37,11 @@ permissions! {
     PartnersUndelete = "allowedPartners.undelete", "Bring deleted partners back.";
     PartnersPreview = "allowedPartners.preview", "Prepare a change of partners without making it.";
     PartnersResolve = "allowedPartners.resolve", "Ask whether a domain is allowed.";
+    PartnersWatch = "allowedPartners.watch", "Follow the partners' changes.";
+    PartnersListRevisions = "allowedPartners.listRevisions", "See what became of a partner.";
+    PartnersRollback = "allowedPartners.rollback", "Make partners what they were before.";
     SettingsGet = "federationSettings.get", "Get the federation settings.";
+    SettingsGetDialbackPassphrase = "federationSettings.getDialbackPassphrase", "Be given the dialback passphrase with the settings that one watches.";
     SettingsUpdate = "federationSettings.update", "Change the federation settings.";
     SettingsPreview = "federationSettings.preview", "Prepare a change of the settings without making it.";
     RolesGet = "roles.get", "Get a role by name.";
@@ -119,13 +123,15 @@ pub struct Role {
 /// The roles that come with the service.
 pub fn built_in_roles() -> Vec<Role> {
     use Permission::{
-        CallerDescribe, MaintenanceStatus, PartnersGet, PartnersList, PartnersPreview,
-        PartnersResolve, PartnersUpdate, PermissionsList, RolesGet, RolesList, SettingsGet,
-        SettingsPreview,
+        CallerDescribe, MaintenanceStatus, PartnersGet, PartnersList, PartnersListRevisions,
+        PartnersPreview, PartnersResolve, PartnersUpdate, PartnersWatch, PermissionsList, RolesGet,
+        RolesList, SettingsGet, SettingsGetDialbackPassphrase, SettingsPreview,
     };
     let viewer = PartnersGet
         | PartnersList
         | PartnersResolve
+        | PartnersWatch
+        | PartnersListRevisions
         | SettingsGet
         | RolesGet
         | RolesList
@@ -152,14 +158,24 @@ pub fn built_in_roles() -> Vec<Role> {
             "helpdesk",
             "CsHelpDesk",
             "Reads partners, asks whether a domain is allowed, prepares changes.",
-            PartnersGet | PartnersList | PartnersResolve | PartnersPreview | CallerDescribe,
+            PartnersGet
+                | PartnersList
+                | PartnersResolve
+                | PartnersWatch
+                | PartnersListRevisions
+                | PartnersPreview
+                | CallerDescribe,
         ),
         Role::built_in("auditor", "", "Reads what a viewer reads, and the audit.", viewer),
         Role::built_in(
             "sync-agent",
             "",
             "Follows the partners beside an XMPP server and reports on it.",
-            PartnersResolve | SettingsGet | CallerDescribe,
+            PartnersWatch
+                | PartnersResolve
+                | SettingsGet
+                | SettingsGetDialbackPassphrase
+                | CallerDescribe,
         ),
     ]
 }

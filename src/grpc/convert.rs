@@ -34,6 +34,7 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
         updater,
         revision,
         delete_time,
+        expired,
     } = partner;
     let Terms {
         description,
@@ -78,6 +79,7 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
         revision: revision.as_i64(),
         etag: partner.etag().to_string(),
         delete_time: delete_time.map(timestamp),
+        expired: *expired,
     }
 }
 

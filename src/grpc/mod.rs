@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod convert;
+mod history;
 pub mod maintenance;
 pub mod methods;
 pub mod parse;
@@ -11,6 +12,7 @@ pub mod read_mask;
 pub mod roles;
 pub mod settings;
 pub mod status;
+mod watch;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use super::{
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
+    watch::WatchStream,
 };
 use crate::{
     auth::{
@@ -77,7 +78,8 @@ impl AllowedPartnerService for Partners {
         request: Request<pb::GetAllowedPartnerRequest>,
     ) -> Result<Response<pb::AllowedPartner>, Status> {
         let begun = begin(&self.registry, request).await?;
-        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask } = &begun.message;
+        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask, revision: _ } =
+            &begun.message;
         let mut broken = Broken::default();
         let domain = parse::partner_name(name, "name", &mut broken);
         let shown = ReadMask::parse(read_mask.as_ref(), &mut broken);
@@ -310,6 +312,29 @@ impl AllowedPartnerService for Partners {
         let decision = self.registry.resolve(&permit);
         let revision = decision.revision;
         Ok(begun.response(convert::decision(permit.target().to_string(), &decision), revision))
+    }
+
+    type WatchAllowedPartnersStream = WatchStream;
+
+    async fn watch_allowed_partners(
+        &self,
+        request: Request<pb::WatchAllowedPartnersRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        self.watch(request).await
+    }
+
+    async fn list_allowed_partner_revisions(
+        &self,
+        request: Request<pb::ListAllowedPartnerRevisionsRequest>,
+    ) -> Result<Response<pb::ListAllowedPartnerRevisionsResponse>, Status> {
+        self.list_revisions(request).await
+    }
+
+    async fn rollback_allowed_partner(
+        &self,
+        request: Request<pb::RollbackAllowedPartnerRequest>,
+    ) -> Result<Response<pb::AllowedPartner>, Status> {
+        self.rollback(request).await
     }
 }
 

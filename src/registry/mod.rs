@@ -26,7 +26,7 @@ pub use writer::{Committed, Request};
 
 use crate::{
     auth::{Permit, Policy, permit::ReadStatus},
-    domain::{DomainName, Revision, role},
+    domain::{DomainName, Revision},
     store::{Store, StoreError},
 };
 use pages::Pages;
@@ -53,7 +53,6 @@ pub struct Registry {
     current: Arc<Current>,
     writer: Writer,
     pages: Pages,
-    policy: ArcSwap<Policy>,
     oldest_revision: Revision,
     start_time: Timestamp,
 }
@@ -112,21 +111,12 @@ impl Registry {
         });
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
-        let policy = Policy::new(role::built_in_roles().into_iter().map(Arc::new));
-        Ok(Self {
-            store,
-            current,
-            writer,
-            pages,
-            policy: ArcSwap::from_pointee(policy),
-            oldest_revision,
-            start_time: Timestamp::now(),
-        })
+        Ok(Self { store, current, writer, pages, oldest_revision, start_time: Timestamp::now() })
     }
 
     /// The roles in force.
     pub fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
+        Arc::clone(self.current.snapshot.load().policy())
     }
 
     /// The last revision.

@@ -9,8 +9,9 @@ use imbl::{HashMap, OrdMap};
 use jiff::Timestamp;
 
 use crate::{
+    auth::Policy,
     domain::{
-        AllowedPartner, DomainName, Revision,
+        AllowedPartner, DomainName, Revision, role,
         settings::{FederationMode, FederationSettings},
     },
     store::State,
@@ -27,6 +28,7 @@ pub struct Snapshot {
     /// Every domain in force and the partner that owns it, for point reads.
     owners: HashMap<DomainName, Arc<AllowedPartner>>,
     settings: Arc<FederationSettings>,
+    policy: Arc<Policy>,
 }
 
 /// Whether we federate with a domain, and what that rests on.
@@ -60,7 +62,12 @@ pub enum DenialReason {
 impl Snapshot {
     /// The state as a store loaded it.
     pub fn of(state: State) -> Self {
-        let mut snapshot = Self { settings: state.settings, ..Self::default() };
+        let roles = role::built_in_roles().into_iter().map(Arc::new);
+        let mut snapshot = Self {
+            settings: state.settings,
+            policy: Arc::new(Policy::new(roles)),
+            ..Self::default()
+        };
         for partner in state.partners {
             snapshot.insert(partner);
         }
@@ -91,6 +98,11 @@ impl Snapshot {
     /// The settings.
     pub const fn settings(&self) -> &Arc<FederationSettings> {
         &self.settings
+    }
+
+    /// The roles, and what each gives.
+    pub const fn policy(&self) -> &Arc<Policy> {
+        &self.policy
     }
 
     /// How many partners are in force.

@@ -135,6 +135,7 @@ impl Filterable for AllowedPartner {
             Kind::Text(TextForm::Plain, |p| Cow::Owned(p.etag().as_str().to_owned())),
         ),
         Field::new("delete_time", Kind::Time(|p| p.delete_time)),
+        Field::new("expired", Kind::Bool(|p| p.expired)),
     ];
 }
 

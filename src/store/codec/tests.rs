@@ -227,6 +227,7 @@ fn partners() -> impl Strategy<Value = AllowedPartner> {
                 updater,
                 revision: Revision::new(revision),
                 delete_time,
+                expired: delete_time.is_some(),
             }
         },
     )

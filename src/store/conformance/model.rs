@@ -188,6 +188,7 @@ pub fn partner(domain: DomainName) -> AllowedPartner {
         updater: "bob".into(),
         revision: Revision::new(1),
         delete_time: None,
+        expired: false,
     }
 }
 
