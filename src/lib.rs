@@ -8,6 +8,7 @@
 //! - [`registry`]: the use cases. Takes permits, holds the snapshot, commits.
 //! - [`proto`]: the types generated from `proto/`.
 //! - [`grpc`]: the rim. The only server module that knows protobuf.
+//! - [`client`]: reaching and following a service from the other side of the wire.
 //! - [`cli`]: the commands of `partnerctl`; [`commands`]: those of `partnerd`.
 //! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`files`], [`server`]: what puts a
 //!   server together.
@@ -22,6 +23,8 @@ pub mod registry;
 pub mod proto;
 
 pub mod grpc;
+
+pub mod client;
 
 pub mod cli;
 pub mod commands;

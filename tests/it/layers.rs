@@ -33,6 +33,7 @@ const EVERYTHING: &[&str] = &[
     "registry",
     "proto",
     "grpc",
+    "client",
     "cli",
     "commands",
     "certs",
@@ -46,7 +47,7 @@ const EVERYTHING: &[&str] = &[
 
 const WIRE: &[&str] = &["tonic", "prost", "sled"];
 
-/// Only `grpc`, `proto` and `cli` know protobuf; only `store` knows sled; only the rim and what
+/// Only `grpc`, `proto`, `client` and `cli` know protobuf; only `store` knows sled; only the rim and what
 /// puts a server together know tonic.
 const ROOMS: &[Room] = &[
     room("domain", &[], &["tokio", "tonic", "prost", "sled", "http", "hyper", "tower"]),
@@ -55,7 +56,8 @@ const ROOMS: &[Room] = &[
     room("registry", &["domain", "auth", "store"], &["tonic", "prost", "sled", "hyper", "tower"]),
     room("proto", &[], &["tokio", "sled"]),
     room("grpc", &["proto", "domain", "auth", "registry", "telemetry"], &["sled"]),
-    room("cli", &["proto", "domain"], &["sled"]),
+    room("client", &["proto", "domain"], &["sled"]),
+    room("cli", &["proto", "domain", "client"], &["sled"]),
     room("files", &[], WIRE),
     room("certs", &["files"], WIRE),
     room("tls", &["certs", "files"], WIRE),
