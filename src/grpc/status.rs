@@ -111,6 +111,13 @@ impl From<Error> for Status {
                 [("revision", revision.to_string())],
                 ErrorDetails::new(),
             ),
+            Kind::Compacted { oldest } => detailed(
+                Code::OutOfRange,
+                format!("the history before revision {oldest} is no longer kept; start anew"),
+                "REVISION_COMPACTED",
+                [("oldest_revision", oldest.to_string())],
+                ErrorDetails::new(),
+            ),
             Kind::Overloaded => retry_later(
                 Code::ResourceExhausted,
                 "WRITE_QUEUE_FULL",
