@@ -17,7 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Current, Error, Kind, Options, Snapshot, audit, draft::Draft};
+use super::{
+    Current, Error, Kind, Options, Snapshot, audit,
+    draft::Draft,
+    log::{Entry, Mark},
+};
 use crate::{
     domain::{
         Revision, Violation,
@@ -188,6 +192,7 @@ struct Group {
     head: ChainHead,
     changes: usize,
     writes: Vec<Write>,
+    marks: Vec<Mark>,
     answers: HashMap<RequestKey, Answer>,
     replies: Vec<(Reply, Committed<AnswerResult>)>,
 }
@@ -242,6 +247,7 @@ impl Desk {
             head: self.head,
             changes: 0,
             writes: Vec::new(),
+            marks: Vec::new(),
             answers: HashMap::new(),
             replies: Vec::new(),
         }
@@ -268,6 +274,7 @@ impl Desk {
             let revision = snapshot.revision();
             let resources = audit::resource_changes(&changes);
             let entry = AuditEntry::after(group.head, now, actor.clone(), revision, resources);
+            group.marks.push(Mark::between(&group.snapshot, &snapshot));
             group.snapshot = snapshot;
             group.head = entry.head();
             group.changes += changes.len();
@@ -310,7 +317,7 @@ impl Desk {
                 return;
             }
             self.head = group.head;
-            self.current.publish(group.snapshot);
+            self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
         }
         for (reply, committed) in group.replies {
             let _ = reply.send(Ok(committed));
