@@ -10,6 +10,7 @@ pub mod error;
 pub mod listing;
 pub mod pages;
 pub mod partners;
+pub mod replicas;
 pub mod settings;
 pub mod snapshot;
 pub mod writer;
@@ -30,6 +31,7 @@ use crate::{
     store::{Store, StoreError},
 };
 use pages::Pages;
+use replicas::{ReplicaOptions, Replicas};
 use writer::Writer;
 
 /// What a registry allows itself.
@@ -44,6 +46,8 @@ pub struct Options {
     pub retained_listings: usize,
     /// How long a snapshot is kept for a listing under way.
     pub listing_ttl: Duration,
+    /// What the replicas are allowed.
+    pub replicas: ReplicaOptions,
 }
 
 /// The partners and settings at their last revision, and the only way to change them.
@@ -53,6 +57,7 @@ pub struct Registry {
     current: Arc<Current>,
     writer: Writer,
     pages: Pages,
+    replicas: Replicas,
     oldest_revision: Revision,
     start_time: Timestamp,
 }
@@ -101,7 +106,9 @@ impl Registry {
     /// # Errors
     /// What [`Store::load`] reports.
     pub fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, StoreError> {
-        let state = store.load()?;
+        let mut state = store.load()?;
+        let kept = std::mem::take(&mut state.replicas);
+        let replicas = Replicas::new(kept, options.replicas.clone());
         let oldest_revision = state.oldest_revision;
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
@@ -111,7 +118,15 @@ impl Registry {
         });
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
-        Ok(Self { store, current, writer, pages, oldest_revision, start_time: Timestamp::now() })
+        Ok(Self {
+            store,
+            current,
+            writer,
+            pages,
+            replicas,
+            oldest_revision,
+            start_time: Timestamp::now(),
+        })
     }
 
     /// The roles in force.
@@ -164,6 +179,9 @@ impl Registry {
 
     /// Refuses further writes, waits for those under way to be on the disk, and ends the writer.
     pub async fn close(&self) {
+        if let Err(error) = self.save_replicas().await {
+            tracing::warn!(?error, "what the replicas reported last was not kept");
+        }
         self.writer.close().await;
     }
 }
