@@ -5,6 +5,7 @@
 mod harness;
 
 mod access;
+mod agent;
 mod cli;
 mod cli_files;
 mod durability;
