@@ -41,16 +41,18 @@ local function next_line(handle)
 	return line:sub(1, -2)
 end
 
--- Reads the base and leaves the handle at its end. A base with the content of `in_force` is not
--- parsed again: rewriting the file costs the server nothing.
+-- Reads the base and leaves the handle at its end. A base with the content of `in_force` and no
+-- deltas is not parsed again: rewriting the file costs the server nothing. With deltas it is, lest
+-- the set in force go back and come forward again with them.
 local function read_base(handle, in_force, pause)
 	local line = next_line(handle)
 	if not line then return nil, "the file is empty" end
 	local header, err = partners.parse_header(line)
 	if not header then return nil, err end
 	local ends = #line + 1 + header.bytes
-	if handle:seek("end") < ends then return nil, "the base is cut short" end
-	if in_force.settings and header.digest == in_force:digest_hex() then
+	local size = handle:seek("end")
+	if size < ends then return nil, "the base is cut short" end
+	if size == ends and in_force.settings and header.digest == in_force:digest_hex() then
 		handle:seek("set", ends)
 		return in_force, header.generation
 	end

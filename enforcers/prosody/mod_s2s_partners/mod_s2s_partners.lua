@@ -36,6 +36,8 @@ local MOST_SESSIONS = 1000
 local started_at = os.time()
 local applied_at, last_error = 0, nil
 local heard_at, was_stale = nil, false
+-- For how long the application under way kept the server at the longest, in seconds.
+local longest_stall = 0
 
 ---------------------------------------------------------------- judging
 
@@ -74,7 +76,9 @@ end
 local function finish(ok, err)
 	if ok and follower:unread() > 0 then ok, err = nil, "the last delta is not finished" end
 	last_error = err
+	local began = monotonic()
 	local closed = put_in_force()
+	longest_stall = math.max(longest_stall, monotonic() - began)
 	if ok then
 		applied_at = os.time()
 		module:log("info", "Generation %d is in force: %d partners, %d streams closed", follower.set.generation, follower.set.count, closed)
@@ -97,15 +101,18 @@ end
 local waiting, late
 
 local function read_in_slices(done)
-	local slice_ends = monotonic() + SLICE
+	local slice_ends
 	local reading = coroutine.create(function()
 		return follower:catch_up(function()
 			if monotonic() >= slice_ends then coroutine.yield() end
 		end)
 	end)
+	longest_stall = 0
 	local function step()
-		slice_ends = monotonic() + SLICE
+		local began = monotonic()
+		slice_ends = began + SLICE
 		local alive, ok, err = coroutine.resume(reading)
+		longest_stall = math.max(longest_stall, monotonic() - began)
 		if not alive then
 			ok, err = nil, "the module failed: " .. tostring(ok)
 		elseif coroutine.status(reading) ~= "dead" then
@@ -150,6 +157,7 @@ local function report(closed)
 		applied_at = applied_at,
 		closed = closed,
 		closed_total = streams.closed,
+		stall_ms = longest_stall * 1000,
 		sessions = array(streams.by_partner(MOST_SESSIONS)),
 		unenforced = array(unenforced),
 		warnings = array(warnings),
