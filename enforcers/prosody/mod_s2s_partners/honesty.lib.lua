@@ -28,13 +28,13 @@ local function everywhere(name)
 	return true
 end
 
-local function uses_dialback(partner) return partner.dialback_tls or partner.dialback_tcp end
-local function goes_without_tls(partner) return partner.dialback_tcp end
+-- What stands in a partner's line.
+local USES_DIALBACK, GOES_WITHOUT_TLS = '"DIALBACK_OVER_', '"DIALBACK_OVER_TCP"'
 
-local function unenforced_property(list, set, property, reason, fits)
+local function unenforced_property(list, set, property, reason, text)
 	local count, examples = 0, {}
-	if fits then
-		count, examples = set:census(fits)
+	if text then
+		count, examples = set:census(text)
 		if count == 0 then return end
 	end
 	list[#list + 1] = { property = property, reason = reason, partners = count, examples = array(examples) }
@@ -42,12 +42,12 @@ end
 
 local function about_partners(list, set)
 	if refuses_dialback() then
-		unenforced_property(list, set, "dialback_enabled", "s2s_secure_auth is on, so dialback is refused for everybody", uses_dialback)
+		unenforced_property(list, set, "dialback_enabled", "s2s_secure_auth is on, so dialback is refused for everybody", USES_DIALBACK)
 	elseif not everywhere("dialback") then
-		unenforced_property(list, set, "dialback_enabled", "mod_dialback is not loaded on every host", uses_dialback)
+		unenforced_property(list, set, "dialback_enabled", "mod_dialback is not loaded on every host", USES_DIALBACK)
 	end
 	if demands_tls() then
-		unenforced_property(list, set, "tls_negotiation", "s2s_require_encryption is on, so TLS is required for everybody", goes_without_tls)
+		unenforced_property(list, set, "tls_negotiation", "s2s_require_encryption is on, so TLS is required for everybody", GOES_WITHOUT_TLS)
 	end
 end
 

@@ -8,10 +8,14 @@ local hex = require "util.hex"
 local sha256 = require "util.hashes".sha256
 local sxor = require "util.strbitop".sxor
 local nameprep = require "util.encodings".stringprep.nameprep
+local cache = require "util.cache"
+local index = module:require "index"
 
 local FORMAT = 1
 local MAX_DELTA_LINES = 256
 local NO_DIGEST = ("\0"):rep(32)
+-- How many partners are kept decoded: those with traffic, not those that are listed.
+local MOST_DECODED = 2048
 
 ---------------------------------------------------------------- what a value may be
 
@@ -134,8 +138,8 @@ local function methods_of(names)
 	}
 end
 
--- A partner as the streams ask about it. Only what is used is kept: there may be 50,000 of them.
-local function partner_from(object, hash)
+-- A partner as the streams ask about it.
+local function partner_from(object, line)
 	local partner = methods_of(object.methods)
 	partner.domain = object.domain
 	partner.names = object.names
@@ -145,7 +149,7 @@ local function partner_from(object, hash)
 	partner.proxy = object.proxy_fqdn
 	partner.suspended = object.suspended
 	partner.expire_time = object.expire_time
-	partner.hash = hash
+	partner.line = line
 	return partner
 end
 
@@ -156,8 +160,7 @@ local function parse_line(line)
 	if object.domain ~= nil then
 		object, err = checked(object, PARTNER)
 		if not object then return nil, err end
-		local hash = sha256(line)
-		return { kind = "partner", value = partner_from(object, hash), hash = hash }
+		return { kind = "partner", value = partner_from(object, line), hash = sha256(line) }
 	elseif object.mode ~= nil then
 		object, err = checked(object, SETTINGS)
 		if not object then return nil, err end
@@ -193,15 +196,44 @@ end
 local set_methods = {}
 local set_mt = { __index = set_methods }
 
+-- A partner is kept as its line and decoded when somebody asks: 50,000 decoded ones would keep the
+-- garbage collector busy, and few of them ever have a stream.
 local function new_set()
 	return setmetatable({
 		generation = -1,
 		count = 0,
-		partners = {}, -- primary domain -> partner
-		by_name = {}, -- every name -> partner
+		by_domain = index.new(), -- primary domain -> line
+		by_name = index.new(), -- every name -> line
+		expiring = {}, -- key of the primary domain -> when
+		decoded = cache.new(MOST_DECODED), -- line -> partner
 		digest = NO_DIGEST,
 		next_expiry = math.huge,
 	}, set_mt)
+end
+
+function set_methods:decode(line)
+	local partner = self.decoded:get(line)
+	if not partner then
+		partner = partner_from(json.decode(line), line)
+		self.decoded:set(line, partner)
+	end
+	return partner
+end
+
+-- The partner that has this primary domain.
+function set_methods:partner(domain)
+	local line = self.by_domain:get(domain)
+	local partner = line and self:decode(line)
+	return partner and partner.domain == domain and partner or nil
+end
+
+-- The partner that has this name.
+function set_methods:owner(name)
+	local line = self.by_name:get(name)
+	local partner = line and self:decode(line)
+	for _, own in ipairs(partner and partner.names or {}) do
+		if own == name then return partner end
+	end
 end
 
 function set_methods:digest_hex()
@@ -217,17 +249,19 @@ function set_methods:use_settings(settings, hash)
 end
 
 function set_methods:insert(partner)
-	self.partners[partner.domain] = partner
-	for _, name in ipairs(partner.names) do self.by_name[name] = partner end
+	self.by_domain:put(partner.domain, partner.line)
+	for _, name in ipairs(partner.names) do self.by_name:put(name, partner.line) end
 	self.count = self.count + 1
-	if partner.expire_time and partner.expire_time < self.next_expiry then
-		self.next_expiry = partner.expire_time
+	if partner.expire_time then
+		self.expiring[index.key_of(partner.domain)] = partner.expire_time
+		self.next_expiry = math.min(self.next_expiry, partner.expire_time)
 	end
 end
 
 function set_methods:drop(partner)
-	self.partners[partner.domain] = nil
-	for _, name in ipairs(partner.names) do self.by_name[name] = nil end
+	self.by_domain:put(partner.domain, nil)
+	for _, name in ipairs(partner.names) do self.by_name:put(name, nil) end
+	self.expiring[index.key_of(partner.domain)] = nil
 	self.count = self.count - 1
 end
 
@@ -239,10 +273,9 @@ function set_methods:add_line(line)
 		self:use_settings(parsed.value, parsed.hash)
 	elseif parsed.kind == "partner" and self.settings then
 		local partner = parsed.value
-		if self.partners[partner.domain] then return nil, ("%s is there twice"):format(partner.domain) end
+		if self.by_domain:get(partner.domain) then return nil, ("%s is there twice"):format(partner.domain) end
 		for _, name in ipairs(partner.names) do
-			local owner = self.by_name[name]
-			if owner then return nil, ("%s belongs to %s already"):format(name, owner.domain) end
+			if self.by_name:get(name) then return nil, ("%s of %s belongs to another partner"):format(name, partner.domain) end
 		end
 		self:insert(partner)
 	else
@@ -259,10 +292,10 @@ local function changes_of(set, lines)
 	local function touch(domain)
 		if touched[domain] then return nil, ("%s is in the delta twice"):format(domain) end
 		touched[domain] = true
-		local old = set.partners[domain]
+		local old = set:partner(domain)
 		if old then
 			table.insert(changes.dropped, old)
-			changes.digest = sxor(changes.digest, old.hash)
+			changes.digest = sxor(changes.digest, sha256(old.line))
 		end
 		return true, old
 	end
@@ -292,7 +325,7 @@ local function names_are_free(set, changes, touched)
 	local taken = {}
 	for _, partner in ipairs(changes.inserted) do
 		for _, name in ipairs(partner.names) do
-			local owner = set.by_name[name]
+			local owner = set:owner(name)
 			if taken[name] or (owner and not touched[owner.domain]) then
 				return nil, ("%s belongs to %s already"):format(name, taken[name] or owner.domain)
 			end
@@ -329,7 +362,7 @@ function set_methods:judge(name, now)
 	local settings = self.settings
 	if not settings then return nil, "No list of partners is in force" end
 	if settings.mode == "DENY_ALL" then return nil, "Federation is switched off" end
-	local partner = self.by_name[name]
+	local partner = self:owner(name)
 	if not partner then
 		if settings.mode == "ALLOW_ALL_EXCEPT_SUSPENDED" then
 			return setmetatable({ domain = name, names = { name } }, self.unlisted)
@@ -343,22 +376,21 @@ function set_methods:judge(name, now)
 	return partner
 end
 
--- The next moment after `now` at which a partner expires. Walks everything: for after an expiry.
+-- The next moment after `now` at which a partner expires.
 function set_methods:find_next_expiry(now)
 	self.next_expiry = math.huge
-	for _, partner in pairs(self.partners) do
-		local at = partner.expire_time
-		if at and at > now and at < self.next_expiry then self.next_expiry = at end
+	for _, at in pairs(self.expiring) do
+		if at > now and at < self.next_expiry then self.next_expiry = at end
 	end
 end
 
--- How many partners `fits` is true for, and the domains of the first ten.
-function set_methods:census(fits)
+-- How many partners have `text` in their line, and the domains of up to ten of them.
+function set_methods:census(text)
 	local count, examples = 0, {}
-	for domain, partner in pairs(self.partners) do
-		if fits(partner) then
+	for line in self.by_domain:lines() do
+		if line:find(text, 1, true) then
 			count = count + 1
-			if count <= 10 then examples[count] = domain end
+			if count <= 10 then examples[count] = self:decode(line).domain end
 		end
 	end
 	table.sort(examples)

@@ -89,7 +89,8 @@ async def refused(sender: User, to: str, seconds: float = 8.0) -> Refusal:
     return sender.refused[body]
 
 
-async def refused_to(sender: User, receiver: User, seconds: float = 8.0) -> Refusal:
-    """Asserts that a message comes back as an error and was not delivered."""
-    refusal = await refused(sender, receiver.boundjid.bare, seconds)
-    return refusal
+async def leave(*users: User) -> None:
+    """Disconnects, so that nobody is still talking when the servers end."""
+    for user in users:
+        user.disconnect(wait=0.5)
+        await asyncio.wait([asyncio.ensure_future(user.disconnected)], timeout=2)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rig import pki
 from rig.authority import Direct
-from rig.space import NAME_SERVER, REPOSITORY, ROOT, RUN, SCRATCH, end, environment, spawn, wait_for_port
+from rig.space import NAME_SERVER, REPOSITORY, ROOT, RUN, SCRATCH, end, environment, spawn, wait_for_file, wait_for_port
 
 MODULES = REPOSITORY / "enforcers/prosody"
 XMLNS = "urn:partnerd:enforcer:1"
@@ -105,6 +105,8 @@ class Prosody:
         wait_for_port(self.ip, 5222, self.process)
         if s2s:
             wait_for_port(self.ip, 5269, self.process)
+        if self._enforced:
+            wait_for_file(self.base / "data/prosody.sock")
         return self
 
     def stop(self) -> None:

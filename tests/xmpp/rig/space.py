@@ -97,6 +97,15 @@ def wait_for_port(ip: str, port: int, process: subprocess.Popen[bytes], seconds:
     raise RuntimeError(f"{ip}:{port} did not open within {seconds} s")
 
 
+def wait_for_file(path: Path, seconds: float = 10.0) -> None:
+    """Returns once it is there; fails by the deadline."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{path} did not appear within {seconds} s")
+        time.sleep(0.01)
+
+
 def port_is_open(ip: str, port: int) -> bool:
     """Whether somebody listens."""
     try:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator
 
 from rig import pki
-from rig.clients import User
+from rig.clients import User, leave
 from rig.partners import DB_TCP, DB_TLS, MATRIX, SASL, Contents, Partner
 from rig.prosody import Prosody
 from rig.remote import Offer, Receiver, Seen, dial
@@ -49,6 +49,7 @@ async def run(runner: Runner) -> None:
         stage.a = await User(f"a@{ONE}", ONE_IP).come()
         for scenario in wanted:
             await runner.run(scenario)
+        await leave(stage.a)
     finally:
         stage.remote.stop()
         stage.server.stop()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rig import pki
 from rig.authority import Direct, allow, remove, settle
-from rig.clients import User, delivered, refused
+from rig.clients import User, delivered, leave, refused
 from rig.partners import (
     DB_TCP,
     DB_TLS,
@@ -63,6 +63,7 @@ async def run(runner: Runner) -> None:
         stage.c = await User(f"b@{THREE}", THREE_IP).come()
         for scenario in wanted:
             await runner.run(scenario)
+        await leave(stage.a, stage.b, stage.c)
     finally:
         stage.remote.stop()
         for server in (stage.one, two, three):
