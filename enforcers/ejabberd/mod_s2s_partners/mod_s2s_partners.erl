@@ -21,7 +21,8 @@
 %% ------------------------------------------------------------------ the module
 
 start(Host, Options) ->
-    start_server(gen_mod:get_opt(file, Options)),
+    start_once(s2s_partners_streams, []),
+    start_once(s2s_partners_server, [gen_mod:get_opt(file, Options)]),
     [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
     [ejabberd_hooks:add(Hook, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- global_hooks()],
     ejabberd_commands:register_commands(commands()),
@@ -35,8 +36,7 @@ stop(Host) ->
         false ->
             [ejabberd_hooks:delete(Hook, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- global_hooks()],
             ejabberd_commands:unregister_commands(commands()),
-            supervisor:terminate_child(ejabberd_gen_mod_sup, s2s_partners_server),
-            supervisor:delete_child(ejabberd_gen_mod_sup, s2s_partners_server),
+            [stop_once(Name) || Name <- [s2s_partners_server, s2s_partners_streams]],
             close_streams()
     end,
     ok.
@@ -49,13 +49,17 @@ mod_opt_type(file) -> econf:file().
 mod_options(_Host) -> [file].
 mod_doc() -> #{desc => <<"Enforces the partners of partnerd.">>}.
 
-%% One server for all hosts.
-start_server(Path) ->
-    Child = #{id => s2s_partners_server, start => {s2s_partners_server, start_link, [Path]}},
+%% One of each for all hosts.
+start_once(Name, Arguments) ->
+    Child = #{id => Name, start => {Name, start_link, Arguments}},
     case supervisor:start_child(ejabberd_gen_mod_sup, Child) of
         {ok, _} -> ok;
         {error, {already_started, _}} -> ok
     end.
+
+stop_once(Name) ->
+    supervisor:terminate_child(ejabberd_gen_mod_sup, Name),
+    supervisor:delete_child(ejabberd_gen_mod_sup, Name).
 
 hooks() ->
     [{s2s_allow_host, allow_host, 50},
@@ -189,7 +193,7 @@ in_authenticated(State, true, Domain) ->
 in_authenticated(State, false, _Domain) -> State.
 
 admit_in(Domain, Mechanism, State) ->
-    case s2s_partners_server:admit(in, Domain, self()) of
+    case s2s_partners_streams:admit(in, Domain, self()) of
         ok ->
             Mechanisms = maps:get(partner_mechanisms, State, #{}),
             State#{partner_mechanisms => Mechanisms#{Domain => Mechanism}};
@@ -278,7 +282,7 @@ out_violation(Domain, external, State) ->
 out_violation(Domain, dialback, State) -> violation(Domain, dialback, State).
 
 admit_out(Domain, Mechanism, State) ->
-    case s2s_partners_server:admit(out, Domain, self()) of
+    case s2s_partners_streams:admit(out, Domain, self()) of
         ok -> State#{partner_mechanisms => #{Domain => Mechanism}};
         {refused, Why} -> {stop, refuse_out(Why, State)}
     end.

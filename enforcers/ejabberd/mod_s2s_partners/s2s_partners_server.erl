@@ -1,13 +1,12 @@
 %% Holds the set, applies what is new in the file, and sees to it that every stream obeys.
 %%
-%% Streams judge for themselves, from ETS; they ask this process only to be admitted, so that limits are
-%% counted in one place. After every change each stream is asked to look at itself, and the answer to
-%% the agent waits for all of them: acknowledged means in force.
+%% Streams judge for themselves, from ETS, and never wait for this process. After every change it asks each
+%% of them to look at itself, and the answer to the agent waits for all: acknowledged means in force.
 -module(s2s_partners_server).
 
 -behaviour(gen_server).
 
--export([start_link/1, apply_file/1, status/1, judge/1, settings/0, admit/3]).
+-export([start_link/1, apply_file/1, status/1, judge/1, settings/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 -export([recheck_in/3, recheck_out/3]).
 
@@ -50,20 +49,13 @@ settings() ->
         error:badarg -> none
     end.
 
-%% Admits an authenticated stream, if the limits leave room.
--spec admit(in | out, binary(), pid()) -> ok | {refused, binary()}.
-admit(Direction, Name, Pid) ->
-    try gen_server:call(?MODULE, {admit, Direction, Name, Pid})
-    catch exit:_ -> {refused, <<"No list of partners is in force">>}
-    end.
-
 %% ------------------------------------------------------------------ the process
 
 init(Path) ->
     ets:new(?CURRENT, [named_table, protected, {read_concurrency, true}]),
     State = #{path => Path, place => s2s_partners_file:new(), set => s2s_partners_set:new(), error => undefined,
               started_at => now_(), applied_at => 0, closed => 0, heard => undefined, stale => false,
-              expiry => infinity, streams => #{}, admissions => 0},
+              expiry => infinity},
     {_, Loaded} = read(State),
     timer:send_interval(1000, tick),
     {ok, Loaded}.
@@ -73,18 +65,11 @@ handle_call({apply, Heard}, _, State) ->
     {reply, answer(Closed, Applied), Applied};
 handle_call({status, Heard}, _, State) ->
     Looked = look_at_the_clock(heard(Heard, State)),
-    {reply, answer(0, Looked), Looked};
-handle_call({admit, Direction, Name, Pid}, _, State) ->
-    case room(Direction, Name, Pid, State) of
-        ok -> {reply, ok, remember(Direction, Name, Pid, State)};
-        Refused -> {reply, Refused, State}
-    end.
+    {reply, answer(0, Looked), Looked}.
 
 handle_cast(_, State) -> {noreply, State}.
 
 handle_info(tick, State) -> {noreply, look_at_the_clock(State)};
-handle_info({'DOWN', _, process, Pid, _}, #{streams := Streams} = State) ->
-    {noreply, State#{streams := maps:remove(Pid, Streams)}};
 handle_info(_, State) -> {noreply, State}.
 
 now_() -> erlang:system_time(second).
@@ -117,8 +102,9 @@ put_in_force(#{set := Set} = State) ->
     Stale = is_stale(Now, State),
     ets:insert(?CURRENT, {current, Set, case Stale of true -> stale; false -> fresh end}),
     use_settings(State),
-    {Closed, Enforced} = enforce(State#{stale := Stale, expiry := s2s_partners_set:next_expiry(Now, Set)}),
-    {Closed, maps:update_with(closed, fun(Total) -> Total + Closed end, Enforced)}.
+    Closed = enforce(),
+    {Closed, (maps:update_with(closed, fun(Total) -> Total + Closed end, State))#{
+               stale := Stale, expiry := s2s_partners_set:next_expiry(Now, Set)}}.
 
 look_at_the_clock(#{stale := Stale, expiry := Expiry} = State) ->
     Now = now_(),
@@ -163,73 +149,25 @@ passphrase(Path, #{<<"dialback_passphrase">> := Name}) ->
     end;
 passphrase(_, _) -> none.
 
-%% ------------------------------------------------------------------ limits
-
-room(Direction, Name, Pid, #{streams := Streams, set := #{settings := Settings}}) ->
-    case judge(Name) of
-        _ when is_map_key(Pid, Streams) -> ok; % a further domain on an admitted stream
-        {ok, _} when map_size(Streams) >= map_get(<<"connection_limit">>, Settings) ->
-            {refused, <<"There are too many streams">>};
-        {ok, #{domain := Domain} = Partner} when Direction =:= in ->
-            case length(inbound_of(Domain, Streams)) >= limit(Partner, Settings) of
-                true -> {refused, <<"This domain has too many streams">>};
-                false -> ok
-            end;
-        {ok, _} -> ok;
-        Refused -> Refused
-    end;
-room(_, _, _, _) -> {refused, <<"No list of partners is in force">>}.
-
-limit(#{limit := undefined}, #{<<"partner_connection_limit">> := Limit}) -> Limit;
-limit(#{limit := Limit}, _) -> Limit.
-
-remember(_, _, Pid, #{streams := Streams} = State) when is_map_key(Pid, Streams) -> State;
-remember(Direction, Name, Pid, #{streams := Streams, admissions := Number} = State) ->
-    {ok, #{domain := Domain}} = judge(Name),
-    monitor(process, Pid),
-    State#{streams := Streams#{Pid => {Number, Direction, Domain, Name}}, admissions := Number + 1}.
-
-%% The partner's inbound streams, the youngest first.
-inbound_of(Domain, Streams) ->
-    lists:reverse(lists:sort([{Number, Pid} || {Pid, {Number, in, Of, _}} <- maps:to_list(Streams), Of =:= Domain])).
-
-%% The streams that are too many: above a partner's limit, then above that for all together.
-surplus(#{streams := Streams, set := #{settings := Settings}}) ->
-    Domains = lists:usort([Domain || {_, in, Domain, _} <- maps:values(Streams)]),
-    OfPartners = lists:flatmap(fun(Domain) -> above(partner_limit(Domain, Settings), inbound_of(Domain, Streams)) end, Domains),
-    Left = maps:without(OfPartners, Streams),
-    ByAge = lists:reverse(lists:sort([{Number, Pid} || {Pid, {Number, _, _, _}} <- maps:to_list(Left)])),
-    OfPartners ++ above(map_get(<<"connection_limit">>, Settings), ByAge);
-surplus(_) -> [].
-
-partner_limit(Domain, Settings) ->
-    case judge(Domain) of
-        {ok, Partner} -> limit(Partner, Settings);
-        {refused, _} -> 0
-    end.
-
-above(Limit, YoungestFirst) ->
-    [Pid || {_, Pid} <- lists:sublist(YoungestFirst, max(0, length(YoungestFirst) - Limit))].
-
 %% ------------------------------------------------------------------ looking at every stream
 
 %% Asks every stream to look at itself, and waits. Who does not answer in time is killed: it may be
 %% stuck in a send, and it must not deliver anything after the acknowledgement.
-enforce(State) ->
-    Surplus = surplus(State),
-    Asked = [ask(Pid, fun ejabberd_s2s_in:update_state/2, recheck_in, lists:member(Pid, Surplus)) || Pid <- children(ejabberd_s2s_in_sup)]
-        ++ [ask(Pid, fun ejabberd_s2s_out:update_state/2, recheck_out, lists:member(Pid, Surplus)) || Pid <- children(ejabberd_s2s_out_sup)],
+enforce() ->
+    Surplus = s2s_partners_streams:surplus(),
+    Asked = [ask(Pid, fun ejabberd_s2s_in:update_state/2, recheck_in, Surplus) || Pid <- children(ejabberd_s2s_in_sup)]
+        ++ [ask(Pid, fun ejabberd_s2s_out:update_state/2, recheck_out, Surplus) || Pid <- children(ejabberd_s2s_out_sup)],
     Deadline = erlang:monotonic_time(millisecond) + ?PATIENCE,
     Closed = [Pid || {Pid, Monitor} <- Asked, is_closed(Pid, Monitor, Deadline)],
-    #{streams := Streams} = State,
-    {length(Closed), State#{streams := maps:without(Closed, Streams)}}.
+    s2s_partners_streams:forget(Closed),
+    length(Closed).
 
 children(Supervisor) ->
     [Pid || {_, Pid, _, _} <- supervisor:which_children(Supervisor), is_pid(Pid)].
 
-ask(Pid, UpdateState, Function, IsSurplus) ->
+ask(Pid, UpdateState, Function, Surplus) ->
     Monitor = monitor(process, Pid),
-    UpdateState(Pid, {?MODULE, Function, [IsSurplus, {self(), Monitor}]}),
+    UpdateState(Pid, {?MODULE, Function, [lists:member(Pid, Surplus), {self(), Monitor}]}),
     {Pid, Monitor}.
 
 is_closed(Pid, Monitor, Deadline) ->
@@ -264,7 +202,7 @@ answer(Closed, #{set := Set, error := Error} = State) ->
     Answer = #{partnerd => ?FORMAT, generation => Generation, digest => s2s_partners_set:digest(Set), partners => Count,
                server => <<"ejabberd ", (server_version())/binary>>, module => ?VERSION,
                started_at => maps:get(started_at, State), applied_at => maps:get(applied_at, State),
-               closed => Closed, closed_total => maps:get(closed, State), sessions => sessions(State),
+               closed => Closed, closed_total => maps:get(closed, State), sessions => s2s_partners_streams:sessions(?MOST_SESSIONS),
                unenforced => unenforced(State), warnings => warnings(), stale => maps:get(stale, State)},
     jiffy:encode(case Error of
                      undefined -> Answer#{result => <<"ACK">>};
@@ -272,14 +210,6 @@ answer(Closed, #{set := Set, error := Error} = State) ->
                  end).
 
 server_version() -> iolist_to_binary(ejabberd_option:version()).
-
-sessions(#{streams := Streams}) ->
-    Counted = maps:fold(fun(_, {_, Direction, Domain, _}, Counts) ->
-                                maps:update_with({Domain, Direction}, fun(N) -> N + 1 end, 1, Counts)
-                        end, #{}, Streams),
-    Domains = lists:usort([Domain || {Domain, _} <- maps:keys(Counted)]),
-    [#{domain => Domain, inbound => maps:get({Domain, in}, Counted, 0), outbound => maps:get({Domain, out}, Counted, 0)}
-     || Domain <- lists:sublist(Domains, ?MOST_SESSIONS)].
 
 %% What ejabberd cannot do, of what the set asks for.
 unenforced(#{path := Path, set := #{settings := Settings} = Set}) ->

@@ -22,7 +22,7 @@ listen:
   - {{ port: 5280, ip: "{ip}", module: ejabberd_http, request_handlers: {{ "/api": mod_http_api }} }}
 auth_method: internal
 api_permissions:
-  "rig": {{ from: [ mod_http_api ], who: {{ ip: "127.0.0.0/8" }}, what: [ register, "s2s_partners_*" ] }}
+  "rig": {{ from: [ mod_http_api ], who: {{ ip: "127.0.0.0/8" }}, what: [ register, s2s_partners_apply, s2s_partners_status ] }}
 s2s_access: none
 s2s_use_starttls: optional
 outgoing_s2s_families: [ ipv4 ]
@@ -76,6 +76,10 @@ class Ejabberd:
             self.api("register", user=user, host=self.domain, password="secret")
         return self
 
+    def log_text(self) -> str:
+        """What it logged."""
+        return (self.base / "out").read_text(errors="replace")
+
     def stop(self) -> None:
         """Ends it."""
         if self.process is not None:
@@ -99,7 +103,8 @@ class Ejabberd:
 
     def ring(self, command: str, heard: int = 0) -> str:
         """Sends a command and returns the answer's JSON text."""
-        return str(self.api(f"s2s_partners_{command}", heard=heard))
+        answer = self.api(f"s2s_partners_{command}", heard=heard)
+        return str(answer["res"])
 
     def authority(self) -> Direct:
         """The rig itself as the one who writes and rings."""

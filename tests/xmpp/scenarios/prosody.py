@@ -130,6 +130,7 @@ async def an_unlisted_server_is_refused_everywhere() -> None:
 
 
 async def _ends_and_comes_back(ending: Contents, text: str) -> None:
+    await stage.authority.put(Contents.of([]))
     bystander = scripted("bystander")
     await stage.authority.put(Contents.of([Partner(TWO), bystander]))
     await both_ways()
