@@ -22,9 +22,8 @@ listen:
   - {{ port: 5280, ip: "{ip}", module: ejabberd_http, request_handlers: {{ "/api": mod_http_api }} }}
 auth_method: internal
 api_permissions:
-  "rig": {{ from: [ mod_http_api ], who: {{ ip: "127.0.0.0/8" }}, what: [ register, s2s_partners_apply, s2s_partners_status ] }}
-s2s_access: none
-s2s_use_starttls: optional
+  "rig": {{ from: [ mod_http_api ], who: {{ ip: "127.0.0.0/8" }}, what: [ register, reload_config, stop_s2s_connections, s2s_partners_apply, s2s_partners_status ] }}
+{door}
 outgoing_s2s_families: [ ipv4 ]
 s2s_max_retry_delay: 1
 modules:
@@ -32,9 +31,14 @@ modules:
   mod_disco: {{}}
   mod_roster: {{}}
   mod_ping: {{}}
-  mod_s2s_dialback: {{}}
-{module}
+{modules}
 """
+
+_DOOR = """s2s_access: none
+s2s_use_starttls: optional
+"""
+
+_DIALBACK = "  mod_s2s_dialback: {}\n"
 
 _MODULE = """  mod_s2s_partners:
     file: "{data}"
@@ -42,17 +46,18 @@ _MODULE = """  mod_s2s_partners:
 
 
 class Ejabberd:
-    """One server with one domain and users `a` and `b`."""
+    """One server with one domain and users `a` and `b`. `stock`: that configuration instead of our module."""
 
-    def __init__(self, domain: str, ip: str, *, level: str = "info", enforced: bool = True) -> None:
+    def __init__(self, domain: str, ip: str, *, level: str = "info", enforced: bool = True, stock: str = "") -> None:
         self.domain, self.ip = domain, ip
         self.base = RUN / domain
         shutil.rmtree(self.base, ignore_errors=True)
         (self.base / "spool").mkdir(parents=True)
         self.data = self.base / "partners.jsonl"
-        module = _MODULE.format(data=self.data) if enforced else ""
+        modules = _DIALBACK + _MODULE.format(data=self.data) if enforced else _DIALBACK
+        door, modules = (stock, "") if stock else (_DOOR, modules)
         (self.base / "ejabberd.yml").write_text(
-            _CONFIGURATION.format(domain=domain, ip=ip, level=level, bundle=pki.issue(domain), ca=pki.CA, module=module)
+            _CONFIGURATION.format(domain=domain, ip=ip, level=level, bundle=pki.issue(domain), ca=pki.CA, door=door, modules=modules)
         )
         self.process: subprocess.Popen[bytes] | None = None
 

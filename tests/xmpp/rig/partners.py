@@ -55,12 +55,15 @@ class Partner:
         """What the service derives from the triple."""
         return MATRIX[self.tls, self.sasl, self.dialback]
 
+    def names(self) -> list[str]:
+        """Every name by which a server may see this partner."""
+        return [form for name in (self.domain, *self.additional_domains) for form in _forms(name)]
+
     def line(self) -> str:
         """The partner's line in the data file."""
-        names = [form for name in (self.domain, *self.additional_domains) for form in _forms(name)]
         value: dict[str, Any] = {
             "domain": self.domain,
-            "names": names,
+            "names": self.names(),
             "methods": list(self.methods),
             "partner_type": self.partner_type,
             "keep_alive_enabled": self.keep_alive_enabled,

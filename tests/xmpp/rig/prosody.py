@@ -100,7 +100,7 @@ class Prosody:
 
     def start(self, *, s2s: bool = True) -> "Prosody":
         """Starts it; returns once its ports are open."""
-        argv = [str(ROOT / "usr/bin/lua5.4"), str(SCRATCH / "bin/prosody.lua"), "--config", "prosody.cfg.lua", "-F"]
+        argv = [str(ROOT / "usr/bin/lua5.4"), str(SCRATCH / "bin/prosody.lua"), "--config", str(self.base / "prosody.cfg.lua"), "-F"]
         self.process = spawn(argv, self.base / "out", environment(), self.base)
         wait_for_port(self.ip, 5222, self.process)
         if s2s:
