@@ -80,9 +80,10 @@ function streams.refuse(session, text, condition)
 	return true
 end
 
+-- Streams under negotiation are refused; those that carried something are closed, and counted.
 local function close(session, text, condition)
+	if session.type == "s2sin" or session.type == "s2sout" then streams.closed = streams.closed + 1 end
 	streams.refuse(session, text, condition)
-	streams.closed = streams.closed + 1
 end
 
 -- Notes how a stream was authenticated, and in which order streams came: the youngest go first.

@@ -19,6 +19,7 @@ NAME_SERVER = "127.0.0.53"
 
 _INSIDE = "XMPP_RIG_INSIDE"
 _processes: list[subprocess.Popen[bytes]] = []
+_logs: dict[int, Path] = {}
 
 
 def enter() -> None:
@@ -48,6 +49,7 @@ def spawn(argv: list[str], log: Path, env: dict[str, str], cwd: Path) -> subproc
             argv, cwd=cwd, env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
         )
     _processes.append(process)
+    _logs[process.pid] = log
     return process
 
 
@@ -90,7 +92,8 @@ def wait_for_port(ip: str, port: int, process: subprocess.Popen[bytes], seconds:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the server for {ip}:{port} ended with {process.returncode}")
+            last_words = _logs[process.pid].read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"the server for {ip}:{port} ended with {process.returncode}:\n{last_words}")
         if port_is_open(ip, port):
             return
         time.sleep(0.02)

@@ -153,9 +153,9 @@ async def one_change_among_fifty_thousand_does_not_stall() -> str:
     delta_pings = pings.take()
     compacted = await stage.authority.rewrite(stage.authority.contents)
     assert compacted.acknowledged and compacted.seconds < base.seconds
-    # The worst but one: a busy machine takes the processor away now and then.
-    assert sorted(stalls)[-2] * 1000 < MOST_STALL_MS, quantiles(stalls)
-    assert sorted(base_pings)[int(0.9 * len(base_pings))] * 1000 < MOST_STALL_MS, quantiles(base_pings)
+    # Processor time: the pings tell what a busy machine makes of it.
+    assert max(stalls) * 1000 < MOST_STALL_MS, quantiles(stalls)
+    assert base.stall_ms < MOST_STALL_MS, f"a new base stalls for {base.stall_ms:.1f} ms"
     await stage.authority.put(Contents.of([Partner(TWO)]))
     return (
         f"delta: stall {quantiles(stalls)}, answer {quantiles(answers)}, pings {quantiles(delta_pings)}; "

@@ -1,6 +1,7 @@
 """How Prosody starts: closed, unless module and data are both good."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -90,8 +91,6 @@ async def with_broken_data_everybody_is_refused() -> None:
 
 
 async def an_old_list_denies_all_from_the_start_where_the_policy_says_so() -> None:
-    import os
-
     server = Prosody(ONE, ONE_IP, enforced=True)
     authority = server.authority()
     authority.file.write_base(Contents.of([PARTNER], Settings(staleness_lease=60, staleness_policy="DENY_ALL")))
@@ -112,7 +111,8 @@ async def a_configuration_that_fails_open_is_warned_of() -> None:
     server = Prosody(ONE, ONE_IP, enforced=True)
     configuration = server.base / "prosody.cfg.lua"
     text = configuration.read_text().replace('modules_disabled = { "s2s" }', "")
-    configuration.write_text(text.replace("s2s_require_encryption = false", "s2s_secure_auth = true"))
+    text = text.replace("s2s_require_encryption = false", "")
+    configuration.write_text(text.replace("s2s_secure_auth = false", "s2s_secure_auth = true"))
     authority = server.authority()
     authority.file.write_base(Contents.of([Partner(PARTNER.domain, tls="OPTIONAL")]))
     server.start()
