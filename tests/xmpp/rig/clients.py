@@ -24,7 +24,7 @@ class Refusal:
     text: str
 
 
-class User(slixmpp.ClientXMPP):  # type: ignore[misc]
+class User(slixmpp.ClientXMPP):
     """A user on a server of the rig."""
 
     def __init__(self, jid: str, ip: str) -> None:
@@ -61,6 +61,16 @@ class User(slixmpp.ClientXMPP):  # type: ignore[misc]
         names = [child.tag.split("}")[1] for child in error.xml]
         condition = next((name for name in names if name != "text"), "")
         self.refused[message["id"]] = Refusal(condition, error["text"])
+
+    async def ping(self) -> None:
+        """Asks the own server for a sign of life and waits for it."""
+        await self.plugin["xep_0199"].send_ping(slixmpp.JID(self.boundjid.host))
+
+    async def list_contact(self, jid: str, subscription: str = "none") -> None:
+        """Puts somebody in the contact list; `remove` takes him out."""
+        changed = self.update_roster(slixmpp.JID(jid), subscription=subscription)
+        assert changed is not None
+        await changed
 
     def say(self, to: str) -> str:
         """Sends a message and returns its body, which is its id as well."""

@@ -9,7 +9,15 @@ def start(servers: Mapping[str, str], hosts: Mapping[str, str]) -> None:
     """`servers`: XMPP domain to address. `hosts`: further names, with everything below them, to address."""
     folder = RUN / "dns"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["no-resolv", "no-hosts", "bind-interfaces", f"listen-address={NAME_SERVER}", "local=/test/", "user=root", "cache-size=0"]
+    lines = [
+        "no-resolv",
+        "no-hosts",
+        "bind-interfaces",
+        f"listen-address={NAME_SERVER}",
+        "local=/test/",
+        "user=root",
+        "cache-size=0",
+    ]
     for domain, ip in servers.items():
         host = f"xmpp.{domain}"
         lines += [f"srv-host=_xmpp-server._tcp.{domain},{host},5269,5,0", f"host-record={host},{ip}"]

@@ -57,16 +57,27 @@ class Ejabberd:
         modules = _DIALBACK + _MODULE.format(data=self.data) if enforced else _DIALBACK
         door, modules = (stock, "") if stock else (_DOOR, modules)
         (self.base / "ejabberd.yml").write_text(
-            _CONFIGURATION.format(domain=domain, ip=ip, level=level, bundle=pki.issue(domain), ca=pki.CA, door=door, modules=modules)
+            _CONFIGURATION.format(
+                domain=domain, ip=ip, level=level, bundle=pki.issue(domain), ca=pki.CA, door=door, modules=modules
+            )
         )
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Ejabberd":
         """Starts it; returns once its ports are open and its users are there. The data must be there already."""
         argv = [
-            str(SCRATCH / "bin/erl"), "-noinput", "-boot", "no_dot_erlang", "-pa", str(SCRATCH / "ebin"),
-            "-mnesia", "dir", f'"{self.base}/spool"', "-s", "ejabberd",
-        ]  # fmt: skip
+            str(SCRATCH / "bin/erl"),
+            "-noinput",
+            "-boot",
+            "no_dot_erlang",
+            "-pa",
+            str(SCRATCH / "ebin"),
+            "-mnesia",
+            "dir",
+            f'"{self.base}/spool"',
+            "-s",
+            "ejabberd",
+        ]
         env = environment(
             ERL_LIBS=str(LIBS),
             EJABBERD_CONFIG_PATH=str(self.base / "ejabberd.yml"),

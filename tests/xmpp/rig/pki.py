@@ -31,10 +31,26 @@ def issue(domain: str) -> Path:
     if not bundle.exists():
         names = f"subjectAltName=DNS:{domain},DNS:*.{domain}"
         _openssl(
-            "req", "-x509", *_KEY, "-CA", CA, "-CAkey", "ca.key", "-subj", f"/CN={domain}", "-addext", names,
-            "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth,clientAuth",
-            "-keyout", f"{domain}.key", "-out", f"{domain}.crt",
-        )  # fmt: skip
+            "req",
+            "-x509",
+            *_KEY,
+            "-CA",
+            CA,
+            "-CAkey",
+            "ca.key",
+            "-subj",
+            f"/CN={domain}",
+            "-addext",
+            names,
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-addext",
+            "extendedKeyUsage=serverAuth,clientAuth",
+            "-keyout",
+            f"{domain}.key",
+            "-out",
+            f"{domain}.crt",
+        )
         bundle.write_text((FOLDER / f"{domain}.crt").read_text() + (FOLDER / f"{domain}.key").read_text())
     return bundle
 

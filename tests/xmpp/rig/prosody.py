@@ -87,10 +87,17 @@ class Prosody:
             more += _ENFORCED.format(plugins=plugins or self._plugins, data=self.data)
         (self.base / "prosody.cfg.lua").write_text(
             _CONFIGURATION.format(
-                base=self.base, ip=self.ip, domain=self.domain, dns=NAME_SERVER, level=self._level, ca=pki.CA,
-                certificate=bundle.with_suffix(".crt"), key=bundle.with_suffix(".key"), more=more,
+                base=self.base,
+                ip=self.ip,
+                domain=self.domain,
+                dns=NAME_SERVER,
+                level=self._level,
+                ca=pki.CA,
+                certificate=bundle.with_suffix(".crt"),
+                key=bundle.with_suffix(".key"),
+                more=more,
                 modules="".join(f'"{name}"; ' for name in modules),
-            )  # fmt: skip
+            )
         )
 
     def _add_user(self, user: str) -> None:
@@ -100,7 +107,13 @@ class Prosody:
 
     def start(self, *, s2s: bool = True) -> "Prosody":
         """Starts it; returns once its ports are open."""
-        argv = [str(ROOT / "usr/bin/lua5.4"), str(SCRATCH / "bin/prosody.lua"), "--config", str(self.base / "prosody.cfg.lua"), "-F"]
+        argv = [
+            str(ROOT / "usr/bin/lua5.4"),
+            str(SCRATCH / "bin/prosody.lua"),
+            "--config",
+            str(self.base / "prosody.cfg.lua"),
+            "-F",
+        ]
         self.process = spawn(argv, self.base / "out", environment(), self.base)
         wait_for_port(self.ip, 5222, self.process)
         if s2s:
@@ -144,7 +157,9 @@ class Prosody:
         with socket.socket(socket.AF_UNIX) as admin:
             admin.settimeout(60)
             admin.connect(str(self.base / "data/prosody.sock"))
-            opening = "<stream:stream xmlns='xmpp:prosody.im/admin' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
+            opening = (
+                "<stream:stream xmlns='xmpp:prosody.im/admin' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
+            )
             admin.sendall(f"{opening}{question}".encode())
             received = b""
             answers = rf"<{name}[^>]*>(.*?)</{name}>|<repl-result[^>]*>(.*?)</repl-result>".encode()

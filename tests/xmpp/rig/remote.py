@@ -4,8 +4,11 @@ import asyncio
 import base64
 import uuid
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
+from xml.etree.ElementTree import Element
 
 from rig.partners import DB_TCP, DB_TLS, SASL
 from rig.wire import DIALBACK, DIALBACK_FEATURE, STREAMS, Closed, Wire
@@ -23,9 +26,7 @@ class Attempt:
     wire: Wire | None = None
 
 
-async def dial(
-    ip: str, sender: str, to: str, method: str, certificate: Path | None, *, wants_offer: bool = True
-) -> Attempt:
+async def dial(ip: str, sender: str, to: str, method: str, certificate: Path | None, *, wants_offer: bool = True) -> Attempt:
     """Opens a stream to the server at `ip` by one method. Without `wants_offer` it tries what was not
     offered as well."""
     attempt = Attempt()
@@ -53,8 +54,8 @@ async def dial(
     return attempt
 
 
-async def _by_external(wire: Wire, sender: str, to: str, features: object, wants_offer: bool) -> None:
-    if wants_offer and features.find(SASL_NS + "mechanisms") is None:  # type: ignore[attr-defined]
+async def _by_external(wire: Wire, sender: str, to: str, features: Element, wants_offer: bool) -> None:
+    if wants_offer and features.find(SASL_NS + "mechanisms") is None:
         raise Closed("EXTERNAL is not offered")
     identity = base64.b64encode(sender.encode()).decode()
     wire.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>{identity}</auth>")
@@ -66,8 +67,8 @@ async def _by_external(wire: Wire, sender: str, to: str, features: object, wants
     await wire.features()
 
 
-async def _by_dialback(wire: Wire, sender: str, to: str, features: object, wants_offer: bool) -> None:
-    if wants_offer and features.find(DIALBACK_FEATURE) is None:  # type: ignore[attr-defined]
+async def _by_dialback(wire: Wire, sender: str, to: str, features: Element, wants_offer: bool) -> None:
+    if wants_offer and features.find(DIALBACK_FEATURE) is None:
         raise Closed("dialback is not offered")
     await claim(wire, sender, to)
 
@@ -158,13 +159,13 @@ class _Accepted:
     def seen(self) -> Seen:
         return self.receiver.seen[self.domain]
 
-    async def _on_header(self, header: object) -> None:
+    async def _on_header(self, header: Element) -> None:
         first = not self.domain
-        self.domain = header.get("to") or ""  # type: ignore[attr-defined]
+        self.domain = header.get("to") or ""
         if first:
             self.seen.connections += 1
         self.identity = uuid.uuid4().hex
-        self.wire.open(self.domain, header.get("from") or "", self.identity)  # type: ignore[attr-defined]
+        self.wire.open(self.domain, header.get("from") or "", self.identity)
         self.wire.send(f"<stream:features>{self._features()}</stream:features>")
 
     def _features(self) -> str:
@@ -182,7 +183,7 @@ class _Accepted:
             features += "<dialback xmlns='urn:xmpp:features:dialback'/>"
         return features
 
-    async def _on_starttls(self, _element: object) -> None:
+    async def _on_starttls(self, _element: Element) -> None:
         if not self.receiver.offers[self.domain].tls:
             self.seen.tried.append("STARTTLS")
             self.wire.send("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>")
@@ -190,17 +191,17 @@ class _Accepted:
         self.wire.send("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
         await self.wire.encrypt(self.receiver.certificate, as_server=True)
 
-    async def _on_auth(self, _element: object) -> None:
+    async def _on_auth(self, _element: Element) -> None:
         self.seen.tried.append(SASL)
         self.wire.send("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
         self.wire.reset()
         self.authenticated = True
         self.seen.established.append(SASL)
 
-    async def _on_result(self, element: object) -> None:
+    async def _on_result(self, element: Element) -> None:
         method = DB_TLS if self.wire.secure else DB_TCP
         self.seen.tried.append(method)
-        self.seen.keys.append((self.identity, element.text or ""))  # type: ignore[attr-defined]
+        self.seen.keys.append((self.identity, element.text or ""))
         offer = self.receiver.offers[self.domain]
         valid = offer.dialback and (offer.clear or self.wire.secure)
         if valid:
@@ -208,20 +209,20 @@ class _Accepted:
             self.authenticated = True
         self._answer("result", element, "valid" if valid else "invalid")
 
-    async def _on_verify(self, element: object) -> None:
+    async def _on_verify(self, element: Element) -> None:
         self._answer("verify", element, "valid")
 
-    def _answer(self, name: str, element: object, kind: str) -> None:
-        get = element.get  # type: ignore[attr-defined]
+    def _answer(self, name: str, element: Element, kind: str) -> None:
+        get = element.get
         identity = f" id='{get('id')}'" if get("id") else ""
         self.wire.send(f"<db:{name} from='{get('to')}' to='{get('from')}'{identity} type='{kind}'/>")
 
-    async def _on_stanza(self, element: object) -> None:
-        body = element.find("{jabber:server}body")  # type: ignore[attr-defined]
+    async def _on_stanza(self, element: Element) -> None:
+        body = element.find("{jabber:server}body")
         if body is not None and body.text:
             self.seen.bodies.append(body.text)
 
-    _HANDLERS = {
+    _HANDLERS: ClassVar[Mapping[str, "Callable[[_Accepted, Element], Awaitable[None]]"]] = {
         STREAMS + "stream": _on_header,
         TLS_NS + "starttls": _on_starttls,
         SASL_NS + "auth": _on_auth,

@@ -1,10 +1,14 @@
 """An XML stream between servers, by hand: what no real server would do can be done here."""
 
+from __future__ import annotations
+
 import asyncio
 import ssl
 import xml.etree.ElementTree as ET
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from rig import pki
 
@@ -32,7 +36,7 @@ class Wire:
 
     def reset(self) -> None:
         """A new stream begins on the same connection."""
-        self._parser = ET.XMLPullParser(["start", "end"])
+        self._parser: ET.XMLPullParser[ET.Element] = ET.XMLPullParser(["start", "end"])
         self._depth = 0
         self._root: ET.Element | None = None
 
@@ -69,7 +73,7 @@ class Wire:
         if not data.strip():
             self.spaces += len(data)
         self._parser.feed(data)
-        for event, element in self._parser.read_events():
+        for event, element in cast(Iterator[tuple[str, ET.Element]], self._parser.read_events()):
             if event == "start":
                 self._depth += 1
                 if self._depth == 1:

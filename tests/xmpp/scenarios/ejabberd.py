@@ -255,9 +255,7 @@ async def every_cell_of_the_matrix_inbound_is_as_the_contract_says() -> str:
 
 
 async def nothing_forbidden_is_used_outbound() -> str:
-    partners = [
-        scripted(f"out{row}", tls=tls, sasl=sasl, dialback=dialback) for row, (tls, sasl, dialback) in enumerate(MATRIX)
-    ]
+    partners = [scripted(f"out{row}", tls=tls, sasl=sasl, dialback=dialback) for row, (tls, sasl, dialback) in enumerate(MATRIX)]
     await stage.authority.rewrite(Contents.of(partners))
     wrong, reached = [], 0
     for partner in partners:

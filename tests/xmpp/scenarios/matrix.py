@@ -92,13 +92,14 @@ async def _outbound(partner: Partner, method: str, wrong: list[str]) -> None:
     seen = stage.remote.seen[partner.domain]
     stage.remote.offers[partner.domain] = OFFERS.get(method, Offer())
     body = stage.a.say(f"u@{partner.domain}")
-    await until(lambda: body in seen.bodies or body in stage.a.refused, f"{triple(partner)}: an end, offered {method or 'all'}", 10)
+    offered = f"{triple(partner)}: offered {method or 'all'}"
+    await until(lambda: body in seen.bodies or body in stage.a.refused, f"{offered}: an end", 10)
     delivered = body in seen.bodies
-    expected = next(m for m in METHODS if m in partner.methods) if not method else method
+    expected = method or next(m for m in METHODS if m in partner.methods)
     if delivered is not (expected in partner.methods):
-        wrong.append(f"{triple(partner)}: offered {method or 'all'}, delivered is {delivered}")
+        wrong.append(f"{offered}, delivered is {delivered}")
     if delivered and seen.established != [expected]:
-        wrong.append(f"{triple(partner)}: offered {method or 'all'}, established by {seen.established}")
+        wrong.append(f"{offered}, established by {seen.established}")
     _nothing_forbidden(partner, seen, wrong)
 
 

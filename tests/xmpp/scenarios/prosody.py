@@ -19,6 +19,7 @@ from rig.partners import (
     Partner,
     Settings,
     append_to_file,
+    digest_of,
     replace_file,
 )
 from rig.prosody import Prosody
@@ -285,8 +286,6 @@ async def many_deltas_in_a_row_lead_where_a_base_leads() -> None:
     await allow(stage.authority, *moved)
     await allow(stage.authority, Partner("p1.example"), Partner("p2.example", ("shared.example",)))
     answer = await stage.authority.put(replace(stage.authority.contents, settings=Settings(connection_limit=7)))
-    from rig.partners import digest_of
-
     assert answer.digest == digest_of(stage.authority.contents.lines())
     assert answer.partners == len(stage.authority.contents.partners)
 
@@ -419,7 +418,7 @@ async def an_unverified_public_partner_reaches_contacts_only() -> None:
     wire.send(message_from(partner, "from-a-stranger"))
     seen = stage.remote.seen[partner.domain]
     await until(lambda: seen.connections == 1, "the refusal goes back")
-    await stage.a.update_roster(f"u@{partner.domain}")
+    await stage.a.list_contact(f"u@{partner.domain}")
     await heard_by_a(wire, partner, "from-a-contact")
     assert "from-a-stranger" not in stage.a.arrived
     for trusted in ("PUBLIC_VERIFIED", "FEDERATED"):
@@ -427,7 +426,7 @@ async def an_unverified_public_partner_reaches_contacts_only() -> None:
         stranger = message_from(partner, f"{trusted}-stranger").replace("u@", "v@")
         wire.send(stranger)
         await until(lambda t=trusted: f"{t}-stranger" in stage.a.arrived, f"{trusted} reaches everybody")  # type: ignore[misc]
-    await stage.a.update_roster(f"u@{partner.domain}", subscription="remove")
+    await stage.a.list_contact(f"u@{partner.domain}", "remove")
     wire.close()
 
 

@@ -188,7 +188,7 @@ class _Pings:
     async def _ping(self) -> None:
         while True:
             began = time.monotonic()
-            await self.user.plugin["xep_0199"].send_ping(self.user.boundjid.host)
+            await self.user.ping()
             self.times.append(time.monotonic() - began)
             await asyncio.sleep(0.005)
 
