@@ -227,12 +227,15 @@ may_reach(From, To, Packet) ->
 
 is_presence(Packet) -> element(1, Packet) =:= presence.
 
-recheck_in(#{partner_mechanisms := Mechanisms} = State, IsSurplus) ->
-    Whys = [Why || {Domain, Mechanism} <- maps:to_list(Mechanisms), Why <- [violation(Domain, Mechanism, State)], Why =/= none],
-    case {Whys, IsSurplus} of
-        {[Why | _], _} -> refuse_in(Why, State);
-        {[], true} -> refuse_in(<<"There are too many streams">>, State);
-        {[], false} -> State
+%% Further domains on a stream (XEP-0220 multiplexing) come and go without it.
+recheck_in(#{partner_mechanisms := _} = State, true) ->
+    refuse_in(<<"There are too many streams">>, State);
+recheck_in(#{partner_mechanisms := Mechanisms, remote_server := First} = State, false) ->
+    Gone = [{Domain, Why} || {Domain, Mechanism} <- maps:to_list(Mechanisms),
+                             Why <- [violation(Domain, Mechanism, State)], Why =/= none],
+    case lists:keyfind(First, 1, Gone) of
+        {First, Why} -> refuse_in(Why, State);
+        false -> lists:foldl(fun without_domain/2, State, Gone)
     end;
 recheck_in(#{remote_server := Domain} = State, _) ->
     case s2s_partners_server:judge(Domain) of
@@ -240,6 +243,9 @@ recheck_in(#{remote_server := Domain} = State, _) ->
         {refused, Why} -> refuse_in(Why, State)
     end;
 recheck_in(State, _) -> State.
+
+without_domain({Domain, _Why}, #{auth_domains := Domains, partner_mechanisms := Mechanisms} = State) ->
+    State#{auth_domains := sets:del_element(Domain, Domains), partner_mechanisms := maps:remove(Domain, Mechanisms)}.
 
 %% ------------------------------------------------------------------ outbound
 

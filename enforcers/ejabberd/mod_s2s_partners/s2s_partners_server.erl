@@ -220,20 +220,13 @@ of_partners(Set) ->
     NoTls = <<"ejabberd offers and takes TLS to and from everybody; an encrypted stream with such a partner is refused">>,
     NoSasl = <<"ejabberd takes EXTERNAL when it is offered; such an outbound stream is refused">>,
     Questions =
-        [{<<"tls_negotiation">>, NoTls, fun(#{sasl := Sasl, dialback_tls := Tls}) -> not (Sasl orelse Tls) end},
-         {<<"sasl_negotiation">>, NoSasl, fun(#{sasl := Sasl, dialback_tls := Tls}) -> Tls andalso not Sasl end},
-         {<<"keep_alive_enabled">>, <<"ejabberd sends no keep-alives between servers">>, fun(#{keep_alive := On}) -> On end},
-         {<<"proxy_fqdn">>, <<"ejabberd connects to what DNS says">>, fun(#{proxy := Proxy}) -> Proxy =/= undefined end}]
-        ++ [{<<"dialback_enabled">>, <<"mod_s2s_dialback is not loaded on every host">>,
-             fun(#{dialback_tls := Tls, dialback_tcp := Tcp}) -> Tls orelse Tcp end} || not everywhere(mod_s2s_dialback)]
-        ++ [{<<"partner_type">>, <<"mod_roster is not loaded on every host; nobody is reached">>,
-             fun(#{type := Type}) -> Type =:= <<"PUBLIC_UNVERIFIED">> end} || not everywhere(mod_roster)],
-    lists:flatmap(fun({Property, Reason, Fits}) ->
-                          case s2s_partners_set:census(Fits, Set) of
-                              {0, _} -> [];
-                              {Count, Examples} -> [entry(Property, Reason, Count, Examples)]
-                          end
-                  end, Questions).
+        [{no_tls, <<"tls_negotiation">>, NoTls}, {no_sasl, <<"sasl_negotiation">>, NoSasl},
+         {keep_alive, <<"keep_alive_enabled">>, <<"ejabberd sends no keep-alives between servers">>},
+         {proxy, <<"proxy_fqdn">>, <<"ejabberd connects to what DNS says">>}]
+        ++ [{dialback, <<"dialback_enabled">>, <<"mod_s2s_dialback is not loaded on every host">>} || not everywhere(mod_s2s_dialback)]
+        ++ [{unverified, <<"partner_type">>, <<"mod_roster is not loaded on every host; nobody is reached">>} || not everywhere(mod_roster)],
+    [entry(Property, Reason, Count, Examples)
+     || {Mark, Property, Reason} <- Questions, {Count, Examples} <- [s2s_partners_set:census(Mark, Set)], Count > 0].
 
 of_settings(Path, #{<<"message_body_logging_enabled">> := Logs} = Settings) ->
     [entry(<<"federation_settings.keep_alive_interval">>, <<"ejabberd sends no keep-alives between servers">>, 0, []),

@@ -1,8 +1,9 @@
 %% The set of partners: what a line may say, the digest, lookups, and how a delta changes it.
 %%
 %% Knows the format of docs/enforcement.md section 1, and neither files nor streams. Functions that can
-%% refuse throw {refused, Sentence}. The partners live in two ETS tables, so that streams look them up
-%% without asking anybody; the rest of the set is a map.
+%% refuse throw {refused, Sentence}. The partners live in ETS tables, so that streams look them up without
+%% asking anybody; the rest of the set is a map. Nothing that is done for a change or for an answer walks
+%% over all partners: what is counted is kept in `marks`, and when partners expire in `expiries`.
 -module(s2s_partners_set).
 
 -export([new/0, delete/1, header/1, delta_header/1, add_line/2, finish/2, apply_delta/3]).
@@ -12,10 +13,13 @@
 -define(MOST_DELTA_LINES, 256).
 
 -type set() :: #{generation := integer(), digest := binary(), count := non_neg_integer(),
-                 names := ets:tid(), partners := ets:tid(),
+                 names := ets:tid(), partners := ets:tid(), marks := ets:tid(), expiries := ets:tid(),
+                 marked := #{mark() => non_neg_integer()},
                  settings => map(), settings_hash => binary()}.
 -type partner() :: map().
--export_type([set/0, partner/0]).
+%% What a partner asks for that a server may be unable to give.
+-type mark() :: no_tls | no_sasl | dialback | keep_alive | proxy | unverified.
+-export_type([set/0, partner/0, mark/0]).
 
 %% ------------------------------------------------------------------ what a value may be
 
@@ -141,24 +145,40 @@ digest(#{}) -> <<>>.
 -spec new() -> set().
 new() ->
     Options = [set, public, {read_concurrency, true}],
-    #{generation => -1, digest => <<0:256>>, count => 0,
-      names => ets:new(s2s_partners_names, Options), partners => ets:new(s2s_partners, Options)}.
+    #{generation => -1, digest => <<0:256>>, count => 0, marked => #{},
+      names => ets:new(s2s_partners_names, Options), partners => ets:new(s2s_partners, Options),
+      marks => ets:new(s2s_partners_marks, [ordered_set, public]),
+      expiries => ets:new(s2s_partners_expiries, [ordered_set, public])}.
 
 -spec delete(set()) -> ok.
-delete(#{names := Names, partners := Partners}) ->
-    ets:delete(Names),
-    ets:delete(Partners),
+delete(Set) ->
+    [ets:delete(maps:get(Table, Set)) || Table <- [names, partners, marks, expiries]],
     ok.
 
-insert(#{domain := Domain, names := Own} = Partner, #{names := Names, partners := Partners} = Set) ->
+insert(#{domain := Domain, names := Own, expires := At} = Partner, Set) ->
+    #{names := Names, partners := Partners, marks := Marks, expiries := Expiries, count := Count, marked := Marked} = Set,
     ets:insert(Partners, {Domain, Partner}),
     ets:insert(Names, [{Name, Domain} || Name <- Own]),
-    maps:update_with(count, fun(Count) -> Count + 1 end, Set).
+    ets:insert(Marks, [{{Mark, Domain}} || Mark <- marks(Partner)]),
+    [ets:insert(Expiries, {{At, Domain}}) || is_integer(At)],
+    Set#{count := Count + 1, marked := add_marks(1, Partner, Marked)}.
 
-drop(#{domain := Domain, names := Own}, #{names := Names, partners := Partners} = Set) ->
+drop(#{domain := Domain, names := Own, expires := At} = Partner, Set) ->
+    #{names := Names, partners := Partners, marks := Marks, expiries := Expiries, count := Count, marked := Marked} = Set,
     [ets:delete(Names, Name) || Name <- Own],
     ets:delete(Partners, Domain),
-    maps:update_with(count, fun(Count) -> Count - 1 end, Set).
+    [ets:delete(Marks, {Mark, Domain}) || Mark <- marks(Partner)],
+    ets:delete(Expiries, {At, Domain}),
+    Set#{count := Count - 1, marked := add_marks(-1, Partner, Marked)}.
+
+marks(#{sasl := Sasl, dialback_tls := Tls, dialback_tcp := Tcp} = Partner) ->
+    [Mark || {Mark, true} <- [{no_tls, not (Sasl orelse Tls)}, {no_sasl, Tls andalso not Sasl}, {dialback, Tls orelse Tcp},
+                              {keep_alive, maps:get(keep_alive, Partner)},
+                              {proxy, maps:get(proxy, Partner) =/= undefined},
+                              {unverified, maps:get(type, Partner) =:= <<"PUBLIC_UNVERIFIED">>}]].
+
+add_marks(Number, Partner, Marked) ->
+    lists:foldl(fun(Mark, Counts) -> maps:update_with(Mark, fun(N) -> N + Number end, Number, Counts) end, Marked, marks(Partner)).
 
 lookup(Table, Key) ->
     case ets:lookup(Table, Key) of
@@ -262,22 +282,22 @@ unlisted(Name, #{<<"unlisted_methods">> := Methods}) ->
     (methods(Methods))#{domain => Name, names => [Name], type => <<"PUBLIC_UNVERIFIED">>, keep_alive => true,
                         limit => undefined, proxy => undefined, suspended => false, expires => infinity}.
 
-%% How many partners `Fits` is true for, and the domains of up to ten of them.
--spec census(fun((partner()) -> boolean()), set()) -> {non_neg_integer(), [binary()]}.
-census(Fits, #{partners := Partners}) ->
-    {Count, Examples} =
-        ets:foldl(fun({Domain, Partner}, {Count, Examples}) ->
-                          case Fits(Partner) of
-                              true when Count < 10 -> {Count + 1, [Domain | Examples]};
-                              true -> {Count + 1, Examples};
-                              false -> {Count, Examples}
-                          end
-                  end, {0, []}, Partners),
-    {Count, lists:sort(Examples)}.
+%% How many partners have this mark, and the domains of up to ten of them.
+-spec census(mark(), set()) -> {non_neg_integer(), [binary()]}.
+census(Mark, #{marks := Marks, marked := Marked}) ->
+    {maps:get(Mark, Marked, 0), first_domains(10, Mark, {Mark, <<>>}, Marks)}.
+
+first_domains(0, _, _, _) -> [];
+first_domains(Most, Mark, After, Marks) ->
+    case ets:next(Marks, After) of
+        {Mark, Domain} = Key -> [Domain | first_domains(Most - 1, Mark, Key, Marks)];
+        _ -> []
+    end.
 
 %% The next moment after `Now` at which a partner expires; `infinity` is greater than every number.
 -spec next_expiry(integer(), set()) -> integer() | infinity.
-next_expiry(Now, #{partners := Partners}) ->
-    ets:foldl(fun({_, #{expires := At}}, Next) when is_integer(At), At > Now -> min(At, Next);
-                 (_, Next) -> Next
-              end, infinity, Partners).
+next_expiry(Now, #{expiries := Expiries}) ->
+    case ets:next(Expiries, {Now + 1, <<>>}) of
+        {At, _Domain} -> At;
+        '$end_of_table' -> infinity
+    end.

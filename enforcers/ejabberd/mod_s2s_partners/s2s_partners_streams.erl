@@ -86,14 +86,15 @@ youngest_first(Numbered) -> lists:reverse(lists:sort(Numbered)).
 surplus(none, _) -> [];
 surplus(#{<<"connection_limit">> := ForAll} = Settings, Streams) ->
     Domains = lists:usort([Domain || {_, in, Domain} <- maps:values(Streams)]),
-    OfPartners = lists:flatmap(fun(Domain) -> above(limit_of(Domain, Settings), inbound_of(Domain, Streams)) end, Domains),
+    OfPartners = lists:flatmap(fun(Domain) -> surplus_of(Domain, Settings, Streams) end, Domains),
     Left = maps:to_list(maps:without(OfPartners, Streams)),
     OfPartners ++ above(ForAll, youngest_first([{Number, Pid} || {Pid, {Number, _, _}} <- Left])).
 
-limit_of(Domain, Settings) ->
+%% Who is not allowed at all is closed for that reason.
+surplus_of(Domain, Settings, Streams) ->
     case s2s_partners_server:judge(Domain) of
-        {ok, Partner} -> limit(Partner, Settings);
-        {refused, _} -> 0
+        {ok, Partner} -> above(limit(Partner, Settings), inbound_of(Domain, Streams));
+        {refused, _} -> []
     end.
 
 above(Limit, YoungestFirst) ->

@@ -215,6 +215,8 @@ function set_methods:decode(line)
 	local partner = self.decoded:get(line)
 	if not partner then
 		partner = partner_from(json.decode(line), line)
+		partner.has_name = {}
+		for _, name in ipairs(partner.names) do partner.has_name[name] = true end
 		self.decoded:set(line, partner)
 	end
 	return partner
@@ -231,9 +233,7 @@ end
 function set_methods:owner(name)
 	local line = self.by_name:get(name)
 	local partner = line and self:decode(line)
-	for _, own in ipairs(partner and partner.names or {}) do
-		if own == name then return partner end
-	end
+	return partner and partner.has_name[name] and partner or nil
 end
 
 function set_methods:digest_hex()

@@ -10,10 +10,10 @@ from rig.clients import User, delivered, leave, refused
 from rig.ejabberd import Ejabberd
 from rig.partners import DB_TCP, DB_TLS, MATRIX, NOT_SUPPORTED, OPTIONAL, SASL, Contents, Partner, Settings, replace_file
 from rig.prosody import Prosody
-from rig.remote import Attempt, Receiver, dial
-from rig.scenario import Runner, Suite
+from rig.remote import Attempt, Receiver, claim, dial
+from rig.scenario import Runner, Suite, quantiles
 from rig.space import until
-from rig.wire import Wire
+from rig.wire import Closed, Wire
 from scenarios.names import FOUR, FOUR_IP, REMOTE, REMOTE_IP, THREE, THREE_IP, TWO, TWO_IP
 from scenarios.scale import time_removals, traffic_stops
 
@@ -144,6 +144,55 @@ async def expiry_closes_the_streams_without_any_bell() -> str:
     await heard_by_a(other, bystander, "untouched-by-expiry")
     other.close()
     return f"closed {late * 1000:.0f} ms after the expiry"
+
+
+async def a_further_domain_on_an_open_stream_needs_to_be_allowed() -> None:
+    first = scripted("first", tls=OPTIONAL, sasl=OPTIONAL)
+    second = scripted("second", tls=OPTIONAL, sasl=OPTIONAL)
+    await stage.authority.put(Contents.of([first, second]))
+    wire = await stream_from(first)
+    await claim(wire, second.domain, FOUR)
+    await heard_by_a(wire, second, "multiplexed")
+    try:
+        await claim(wire, f"third.{REMOTE}", FOUR)
+    except Closed as refusal:
+        assert "answered error" in str(refusal), refusal
+    else:
+        raise AssertionError("an unlisted domain was accepted on an open stream")
+    await remove(stage.authority, second.domain)
+    await heard_by_a(wire, first, "first-goes-on")
+    wire.send(f"<message from='u@{second.domain}' to='a@{FOUR}' type='chat'><body>must-not-arrive</body></message>")
+    await wire.until_closed(2)
+    assert "must-not-arrive" not in stage.a.arrived
+
+
+async def a_reload_of_the_configuration_changes_nothing() -> None:
+    partner = scripted("reloaded")
+    await stage.authority.put(Contents.of([Partner(TWO), partner]))
+    wire = await stream_from(partner)
+    await both_ways()
+    await asyncio.to_thread(stage.four.api, "reload_config")
+    await heard_by_a(wire, partner, "over-the-reload")
+    await both_ways()
+    (await stream_from(partner)).close()
+    await refused(stage.a, f"b@{THREE}")
+    wire.close()
+
+
+async def fifty_thousand_partners_are_put_in_force() -> str:
+    filler = [Partner(f"p{n}.example", (f"mail.p{n}.example", f"chat.p{n}.example")) for n in range(50_000)]
+    base = await stage.authority.rewrite(Contents.of([Partner(TWO), *filler]))
+    assert base.acknowledged and base.partners == 50_001, base.content
+    await both_ways()
+    times = []
+    for number in range(20):
+        contents, changed = stage.authority.contents, replace(filler[number], suspended=True)
+        stage.authority.file.append(replace(contents, partners={**contents.partners, changed.domain: changed}))
+        answer = await stage.authority.ring("apply")
+        assert answer.acknowledged and answer.digest == stage.authority.file.digest, answer.content
+        times.append(answer.seconds)
+    await stage.authority.put(Contents.of([]))
+    return f"a new base in {base.seconds:.1f} s; then bell to answer for one change {quantiles(times)}"
 
 
 async def the_mode_is_obeyed() -> None:
@@ -334,10 +383,12 @@ for function in (
     removal_closes_the_streams_and_allowing_again_opens_them,
     suspension_closes_the_streams_and_lifting_it_opens_them,
     expiry_closes_the_streams_without_any_bell,
+    a_further_domain_on_an_open_stream_needs_to_be_allowed,
     the_mode_is_obeyed,
     a_broken_file_keeps_the_last_good_set,
     many_deltas_in_a_row_lead_where_a_base_leads,
     a_restarted_server_obeys_without_agent_and_service,
+    a_reload_of_the_configuration_changes_nothing,
     staleness_denies_all_where_the_policy_says_so,
     the_connection_limit_holds_and_lowering_it_closes_the_youngest,
     every_cell_of_the_matrix_inbound_is_as_the_contract_says,
@@ -346,6 +397,7 @@ for function in (
     what_is_not_enforced_is_said,
     a_removal_is_in_force_at_once,
     nothing_sent_after_the_acknowledgement_is_delivered,
+    fifty_thousand_partners_are_put_in_force,
     without_the_module_everybody_is_refused,
 ):
     suite.scenario(function, 120)
