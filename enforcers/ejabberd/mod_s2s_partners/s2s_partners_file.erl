@@ -12,8 +12,6 @@
 -type place() :: #{stamp := term(), device => file:io_device(), offset => non_neg_integer()}.
 -export_type([place/0]).
 
--define(CHUNK, 1048576).
-
 -spec new() -> place().
 new() -> #{stamp => none}.
 
@@ -45,7 +43,8 @@ follow(#{device := Device, offset := Offset} = Place, Set) ->
     {Result, Place#{offset := Read}, Changed}.
 
 tail(Device, Offset) ->
-    case file:pread(Device, Offset, ?CHUNK * 1024) of
+    {ok, Size} = file:position(Device, eof),
+    case file:pread(Device, Offset, max(0, Size - Offset)) of
         {ok, Bytes} -> Bytes;
         eof -> <<>>
     end.
