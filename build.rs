@@ -10,6 +10,7 @@ const SERVICES: &[&str] = &[
     "xmpp/federation/v1/federation_settings_service.proto",
     "xmpp/federation/v1/role_service.proto",
     "xmpp/federation/v1/maintenance_service.proto",
+    "xmpp/federation/v1/replica_service.proto",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script OUT_DIR in no other way")]
@@ -25,8 +26,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Ordered maps, so that equal messages have equal bytes: a request's fingerprint relies on it.
     tonic_prost_build::configure()
         .btree_map(".")
+        .extern_path(
+            ".xmpp.federation.v1.WatchAllowedPartnersResponse",
+            "crate::proto::watch::WatchAllowedPartnersResponse",
+        )
         .codec_path("crate::proto::codec::BoundedCodec")
-        .skip_debug(["xmpp.federation.v1.FederationSettings"])
+        .skip_debug(["xmpp.federation.v1.FederationSettings", "xmpp.federation.v1.WatchEvent"])
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

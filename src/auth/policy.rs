@@ -13,6 +13,7 @@ use super::{
 use crate::domain::{
     DomainName,
     mask::TermField,
+    replica::ReplicaId,
     role::{Permission, Role},
 };
 
@@ -74,8 +75,8 @@ pub struct Explanation {
     pub text: String,
 }
 
-/// The roles there are. The same for every request until a role changes.
-#[derive(Debug)]
+/// The roles there are at one revision. Without roles nobody may do anything.
+#[derive(Debug, Default)]
 pub struct Policy {
     roles: HashMap<String, Arc<Role>>,
 }
@@ -143,6 +144,18 @@ impl Policy {
         let permit = self.grant::<A>(call, purpose, domain)?;
         self.check_scope::<A>(call, &permit, permit.target())?;
         Ok(permit)
+    }
+
+    /// Leave for `call` to do `A` to one replica.
+    ///
+    /// # Errors
+    /// A [`Denial`] that names the missing permission.
+    pub fn permit_replica<A: Action<Target = ReplicaId>>(
+        &self,
+        call: &Call,
+        replica: ReplicaId,
+    ) -> Result<Permit<A>, Denial> {
+        self.grant(call, Purpose::Commit, replica)
     }
 
     /// Leave for `call` to change `fields` of a partner.

@@ -19,6 +19,7 @@ const BOOKKEEPING: &[&str] = &[
     "revision",
     "etag",
     "delete_time",
+    "expired",
 ];
 
 /// What happens to a resource.

@@ -219,6 +219,7 @@ impl Maskable for TermField {
         "revision",
         "etag",
         "delete_time",
+        "expired",
     ];
 
     fn path(self) -> &'static str {

@@ -126,6 +126,9 @@ pub struct AllowedPartner {
     pub revision: Revision,
     /// When it was deleted; `None` while it is in force.
     pub delete_time: Option<Timestamp>,
+    /// Whether its time had run out when it was last committed. The service commits once more when
+    /// it runs out; what is decided in between goes by the clock.
+    pub expired: bool,
 }
 
 impl AllowedPartner {
@@ -151,7 +154,7 @@ impl AllowedPartner {
 
     /// Whether its time has run out at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.terms.expire_time.is_some_and(|expiry| expiry <= now)
+        self.terms.is_expired(now)
     }
 
     /// What is allowed and yet probably not meant.
@@ -186,6 +189,11 @@ pub struct TermsChange {
 }
 
 impl Terms {
+    /// Whether the time given has run out at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expire_time.is_some_and(|expiry| expiry <= now)
+    }
+
     /// The terms after `change`. Not yet checked: see [`Terms::violations`].
     #[must_use]
     pub fn changed_by(&self, change: &TermsChange) -> Self {

@@ -37,7 +37,11 @@ permissions! {
     PartnersUndelete = "allowedPartners.undelete", "Bring deleted partners back.";
     PartnersPreview = "allowedPartners.preview", "Prepare a change of partners without making it.";
     PartnersResolve = "allowedPartners.resolve", "Ask whether a domain is allowed.";
+    PartnersWatch = "allowedPartners.watch", "Follow the partners' changes.";
+    PartnersListRevisions = "allowedPartners.listRevisions", "See what became of a partner.";
+    PartnersRollback = "allowedPartners.rollback", "Make partners what they were before.";
     SettingsGet = "federationSettings.get", "Get the federation settings.";
+    SettingsGetDialbackPassphrase = "federationSettings.getDialbackPassphrase", "Be given the dialback passphrase with the settings that one watches.";
     SettingsUpdate = "federationSettings.update", "Change the federation settings.";
     SettingsPreview = "federationSettings.preview", "Prepare a change of the settings without making it.";
     RolesGet = "roles.get", "Get a role by name.";
@@ -45,6 +49,11 @@ permissions! {
     PermissionsList = "permissions.list", "List the permissions there are.";
     CallerDescribe = "caller.describe", "Ask what one may do oneself; every authenticated caller may.";
     MaintenanceStatus = "maintenance.status", "See how the server is.";
+    ReplicasGet = "replicas.get", "See how far an XMPP server is.";
+    ReplicasList = "replicas.list", "List the XMPP servers that follow the partners.";
+    ReplicasReport = "replicas.report", "Report on the XMPP server that one runs beside.";
+    ReplicasDelete = "replicas.delete", "Forget an XMPP server and free its name.";
+    ReplicasWait = "replicas.wait", "Wait until a revision is in force on the XMPP servers.";
 }
 
 impl fmt::Display for Permission {
@@ -119,17 +128,23 @@ pub struct Role {
 /// The roles that come with the service.
 pub fn built_in_roles() -> Vec<Role> {
     use Permission::{
-        CallerDescribe, MaintenanceStatus, PartnersGet, PartnersList, PartnersPreview,
-        PartnersResolve, PartnersUpdate, PermissionsList, RolesGet, RolesList, SettingsGet,
-        SettingsPreview,
+        CallerDescribe, MaintenanceStatus, PartnersGet, PartnersList, PartnersListRevisions,
+        PartnersPreview, PartnersResolve, PartnersUpdate, PartnersWatch, PermissionsList,
+        ReplicasGet, ReplicasList, ReplicasReport, ReplicasWait, RolesGet, RolesList, SettingsGet,
+        SettingsGetDialbackPassphrase, SettingsPreview,
     };
     let viewer = PartnersGet
         | PartnersList
         | PartnersResolve
+        | PartnersWatch
+        | PartnersListRevisions
         | SettingsGet
         | RolesGet
         | RolesList
         | PermissionsList
+        | ReplicasGet
+        | ReplicasList
+        | ReplicasWait
         | CallerDescribe;
     vec![
         Role::built_in("admin", "CsAdministrator", "Everything.", EnumSet::all()),
@@ -139,7 +154,12 @@ pub fn built_in_roles() -> Vec<Role> {
                 "operator",
                 "CsServerAdministrator",
                 "Runs the servers: reads everything, prepares changes, suspends a partner.",
-                viewer | PartnersPreview | SettingsPreview | PartnersUpdate | MaintenanceStatus,
+                viewer
+                    | PartnersPreview
+                    | SettingsPreview
+                    | PartnersUpdate
+                    | MaintenanceStatus
+                    | ReplicasReport,
             )
         },
         Role::built_in(
@@ -152,14 +172,25 @@ pub fn built_in_roles() -> Vec<Role> {
             "helpdesk",
             "CsHelpDesk",
             "Reads partners, asks whether a domain is allowed, prepares changes.",
-            PartnersGet | PartnersList | PartnersResolve | PartnersPreview | CallerDescribe,
+            PartnersGet
+                | PartnersList
+                | PartnersResolve
+                | PartnersWatch
+                | PartnersListRevisions
+                | PartnersPreview
+                | CallerDescribe,
         ),
         Role::built_in("auditor", "", "Reads what a viewer reads, and the audit.", viewer),
         Role::built_in(
             "sync-agent",
             "",
             "Follows the partners beside an XMPP server and reports on it.",
-            PartnersResolve | SettingsGet | CallerDescribe,
+            PartnersWatch
+                | PartnersResolve
+                | SettingsGet
+                | SettingsGetDialbackPassphrase
+                | ReplicasReport
+                | CallerDescribe,
         ),
     ]
 }

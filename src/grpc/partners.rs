@@ -14,6 +14,7 @@ use super::{
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
+    watch::{Places, Standing, WatchStream},
 };
 use crate::{
     auth::{
@@ -44,18 +45,21 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 /// The handlers of AllowedPartnerService.
 #[derive(Debug)]
 pub struct Partners {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     limits: Limits,
+    pub(super) places: Places,
+    pub(super) standing: Arc<dyn Standing>,
     /// As many scans at a time as there are cores; further ones wait their turn, within their
     /// deadline.
     scans: Semaphore,
 }
 
 impl Partners {
-    /// The handlers on `registry`.
-    pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
+    /// The handlers on `registry`; streams go on as long as `standing` lets them.
+    pub fn new(registry: Arc<Registry>, limits: Limits, standing: Arc<dyn Standing>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { registry, limits, scans: Semaphore::new(cores) }
+        let places = Places::new(limits.max_watch_streams, limits.max_watch_streams_per_subject);
+        Self { registry, limits, places, standing, scans: Semaphore::new(cores) }
     }
 
     async fn list(&self, permit: Permit<ListPartners>, query: ListQuery) -> Result<Page, Status> {
@@ -77,7 +81,8 @@ impl AllowedPartnerService for Partners {
         request: Request<pb::GetAllowedPartnerRequest>,
     ) -> Result<Response<pb::AllowedPartner>, Status> {
         let begun = begin(&self.registry, request).await?;
-        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask } = &begun.message;
+        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask, revision: _ } =
+            &begun.message;
         let mut broken = Broken::default();
         let domain = parse::partner_name(name, "name", &mut broken);
         let shown = ReadMask::parse(read_mask.as_ref(), &mut broken);
@@ -310,6 +315,29 @@ impl AllowedPartnerService for Partners {
         let decision = self.registry.resolve(&permit);
         let revision = decision.revision;
         Ok(begun.response(convert::decision(permit.target().to_string(), &decision), revision))
+    }
+
+    type WatchAllowedPartnersStream = WatchStream;
+
+    async fn watch_allowed_partners(
+        &self,
+        request: Request<pb::WatchAllowedPartnersRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        self.watch(request).await
+    }
+
+    async fn list_allowed_partner_revisions(
+        &self,
+        request: Request<pb::ListAllowedPartnerRevisionsRequest>,
+    ) -> Result<Response<pb::ListAllowedPartnerRevisionsResponse>, Status> {
+        self.list_revisions(request).await
+    }
+
+    async fn rollback_allowed_partner(
+        &self,
+        request: Request<pb::RollbackAllowedPartnerRequest>,
+    ) -> Result<Response<pb::AllowedPartner>, Status> {
+        self.rollback(request).await
     }
 }
 

@@ -98,7 +98,8 @@ impl ReadMask {
             updater,
             revision,
             etag,
-            delete_time
+            delete_time,
+            expired
         )
     }
 }

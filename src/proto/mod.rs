@@ -1,6 +1,7 @@
 //! The types generated from `proto/`, and the descriptors they were generated from.
 
 pub mod codec;
+pub mod watch;
 
 use std::fmt;
 
@@ -23,6 +24,22 @@ impl fmt::Debug for v1::FederationSettings {
             .field("dialback_passphrase_set", &self.dialback_passphrase_set)
             .field("revision", &self.revision)
             .field("etag", &self.etag)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for v1::WatchEvent {
+    /// Without the dialback passphrase, so that no log can hold it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchEvent")
+            .field("type", &self.r#type())
+            .field("name", &self.name)
+            .field("revision", &self.revision)
+            .field("allowed_partner", &self.allowed_partner)
+            .field("previous_allowed_partner", &self.previous_allowed_partner)
+            .field("federation_settings", &self.federation_settings)
+            .field("subject", &self.subject)
+            .field("reason", &self.reason)
             .finish_non_exhaustive()
     }
 }

@@ -82,6 +82,7 @@ fn partner_fields(partner: &AllowedPartner) -> Fields {
         ("review_time".into(), text(review_time.as_ref())),
         ("owner".into(), owner.clone()),
         ("delete_time".into(), text::<Timestamp>(partner.delete_time.as_ref())),
+        ("expired".into(), partner.expired.to_string()),
     ];
     let labels = labels.iter().map(|(key, value)| (format!("labels.`{key}`"), value.to_owned()));
     fields.extend(labels);

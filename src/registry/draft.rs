@@ -127,6 +127,7 @@ impl<'a> Draft<'a> {
         AllowedPartner {
             domain: partner.domain.clone(),
             uid: partner.uid,
+            expired: terms.is_expired(self.now),
             terms,
             create_time: partner.create_time,
             update_time: self.now,

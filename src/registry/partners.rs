@@ -361,6 +361,8 @@ fn new_partner(
         updater: draft.subject(),
         revision: draft.revision(),
         delete_time: None,
+        // An expiry that is new lies ahead.
+        expired: false,
     };
     check_scope(permit, &partner, true)?;
     Ok(Arc::new(partner))

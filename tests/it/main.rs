@@ -18,3 +18,4 @@ mod serve;
 mod settings;
 mod tls;
 mod uses;
+mod watch;

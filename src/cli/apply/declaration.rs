@@ -43,6 +43,7 @@ const NOT_DECIDED: &[&str] = &[
     "revision",
     "etag",
     "delete_time",
+    "expired",
 ];
 
 /// What the service made of the settings.

@@ -34,6 +34,8 @@ pub(super) struct StoredPartner {
     revision: u64,
     #[prost(message, optional, tag = "9")]
     delete_time: Option<StoredTime>,
+    #[prost(bool, tag = "10")]
+    expired: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -92,6 +94,7 @@ impl From<&AllowedPartner> for StoredPartner {
             updater,
             revision,
             delete_time,
+            expired,
         } = partner;
         Self {
             domain: domain.to_string(),
@@ -103,6 +106,7 @@ impl From<&AllowedPartner> for StoredPartner {
             updater: updater.to_string(),
             revision: revision.get(),
             delete_time: delete_time.map(Into::into),
+            expired: *expired,
         }
     }
 }
@@ -119,6 +123,7 @@ impl StoredPartner {
             updater,
             revision,
             delete_time,
+            expired,
         } = self;
         Ok(AllowedPartner {
             domain: domain_name(&domain)?,
@@ -130,6 +135,7 @@ impl StoredPartner {
             updater: texts.shared(&updater),
             revision: Revision::new(revision),
             delete_time: time::optional(delete_time)?,
+            expired,
         })
     }
 }

@@ -35,6 +35,7 @@ fn partner(name: &str, terms: Terms) -> AllowedPartner {
         updater: "bob@contoso.com".into(),
         revision: Revision::new(42),
         delete_time: None,
+        expired: false,
     }
 }
 
