@@ -57,11 +57,11 @@ pub enum Fault {
         /// The one that came then.
         revision: i64,
     },
-    /// Less came of a revision than was announced.
-    #[error("revision {0} broke off")]
+    /// More of a revision was announced, and that all of it is here.
+    #[error("revision {0} is over and goes on")]
     Torn(i64),
     /// The service's history ends before what it told earlier, as after an old backup was restored.
-    #[error("the service is at revision {now}, but was at {before} before")]
+    #[error("the service's history ends at revision {now}, before revision {before}")]
     WentBack {
         /// The revision up to which it told everything earlier.
         before: i64,
@@ -115,8 +115,8 @@ impl Assembly {
         if self.listing {
             self.list(events, response, now, ready)
         } else {
-            let told = self.follow(events, response.more_of_this_revision, now, ready)?;
-            self.progress(response.progress_revision, told, ready)
+            self.follow(events, response.more_of_this_revision, now, ready)?;
+            self.progress(response, now, ready)
         }
     }
 
@@ -141,20 +141,16 @@ impl Assembly {
         Ok(())
     }
 
-    /// Gives the last revision handed out, if there is one.
     fn follow(
         &mut self,
         events: Vec<WatchEvent>,
         more: bool,
         now: Instant,
         ready: &mut VecDeque<Message>,
-    ) -> Result<Option<i64>, Fault> {
-        let before = self.whole;
+    ) -> Result<(), Fault> {
         for event in events {
             if self.pending.first().is_none_or(|first| first.revision != event.revision) {
-                if self.unfinished {
-                    return Err(Fault::Torn(self.pending_revision()));
-                }
+                // What was announced of the one before may come to nothing that can be seen here.
                 self.hand_out(now, ready);
                 if self.is_repeated(event.revision)? {
                     continue;
@@ -163,13 +159,13 @@ impl Assembly {
             self.unfinished = false;
             self.pending.push(event);
         }
-        match (more, self.pending.is_empty()) {
-            (true, empty) => self.unfinished = !empty,
-            // A message without events says nothing about a revision under way.
-            (false, _) if self.unfinished => {}
-            (false, _) => self.hand_out(now, ready),
+        // A message without events says nothing about a revision under way.
+        if more {
+            self.unfinished = true;
+        } else if !self.unfinished {
+            self.hand_out(now, ready);
         }
-        Ok((self.whole > before).then_some(self.whole))
+        Ok(())
     }
 
     /// Whether a revision was told before this connection.
@@ -185,6 +181,7 @@ impl Assembly {
     }
 
     fn hand_out(&mut self, now: Instant, ready: &mut VecDeque<Message>) {
+        self.unfinished = false;
         let events = std::mem::take(&mut self.pending);
         if let Some(first) = events.first() {
             let revision = first.revision;
@@ -195,15 +192,13 @@ impl Assembly {
 
     fn progress(
         &mut self,
-        progress: i64,
-        told: Option<i64>,
+        response: &WatchAllowedPartnersResponse,
+        now: Instant,
         ready: &mut VecDeque<Message>,
     ) -> Result<(), Fault> {
+        let progress = response.progress_revision;
         if progress == 0 {
             return Ok(());
-        }
-        if !self.pending.is_empty() && progress >= self.pending_revision() {
-            return Err(Fault::Torn(self.pending_revision()));
         }
         if progress < self.start {
             // Once may be a server that has yet to hear of the last commits.
@@ -213,15 +208,21 @@ impl Assembly {
             }
             return Ok(());
         }
-        if told != Some(progress) && progress >= self.whole {
+        if let Some(pending) = self.pending.first().map(|event| event.revision)
+            && progress >= pending
+        {
+            if response.more_of_this_revision {
+                return Err(Fault::Torn(pending));
+            }
+            self.hand_out(now, ready);
+        }
+        let told =
+            matches!(ready.back(), Some(Message::Changed(last)) if last.revision == progress);
+        if !told && progress >= self.whole {
             self.whole = progress;
             ready.push_back(Message::InStep { revision: progress });
         }
         Ok(())
-    }
-
-    fn pending_revision(&self) -> i64 {
-        self.pending.first().map_or(self.whole, |event| event.revision)
     }
 }
 

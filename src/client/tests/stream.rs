@@ -105,6 +105,31 @@ async fn the_state_and_every_commit_come_whole_however_they_are_cut() {
 }
 
 #[tokio::test]
+async fn what_is_announced_may_come_to_nothing() {
+    let service = FakeService::start(vec![says(&[
+        torn(&[added(6, "a.example")]),
+        progress(6),
+        torn(&[added(7, "b.example")]),
+        progress(6),
+        of(&[added(9, "c.example")]),
+        progress(9),
+    ])])
+    .await;
+    let mut stream = EventStream::new(service.remote(), quick(), 5);
+    assert_eq!(
+        next(&mut stream, 6).await,
+        [
+            "opened 5",
+            "changed 6: a.example",
+            "in step 6",
+            "changed 7: b.example",
+            "changed 9: c.example",
+            "in step 9",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_off_goes_on_after_the_last_whole_revision() {
     let service = FakeService::start(vec![
         breaks_off_after(&[
@@ -185,13 +210,14 @@ async fn a_stream_that_breaks_its_rules_is_dropped_and_the_state_read_anew() {
     let unreadable = WatchAllowedPartnersResponse { events: vec![vec![0xff].into()], ..of(&[]) };
     let without_partner =
         crate::proto::v1::WatchEvent { allowed_partner: None, ..added(6, "a.example") };
+    let early_progress =
+        WatchAllowedPartnersResponse { progress_revision: 6, ..torn(&[added(6, "a.example")]) };
     for (case, responses, words) in [
         ("doubled", vec![of(&[added(6, "a.example")]), of(&[added(6, "a.example")])], "after"),
         ("split", vec![of(&[added(6, "a.example")]), of(&[added(6, "b.example")])], "after"),
         ("reordered", vec![of(&[added(8, "a.example"), added(7, "b.example")])], "7 came after"),
-        ("torn", vec![torn(&[added(6, "a.example")]), of(&[added(7, "b.example")])], "6 broke off"),
-        ("early progress", vec![torn(&[added(6, "a.example")]), progress(6)], "6 broke off"),
-        ("went back", vec![progress(3), progress(4)], "is at revision 4, but was at 5"),
+        ("early progress", vec![early_progress], "6 is over and goes on"),
+        ("went back", vec![progress(3), progress(4)], "ends at revision 4, before revision 5"),
         ("no bytes of ours", vec![unreadable], "cannot be read"),
         ("no partner", vec![of(&[without_partner])], "a.example` is incomplete"),
     ] {
