@@ -4,8 +4,10 @@
 //! before it is whole, and what breaks the rules of the stream is a [`Fault`]: it never reaches
 //! the reader.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
+use bytes::Bytes;
+use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::time::Instant;
 
@@ -20,20 +22,48 @@ pub(super) const PARTNERS: &str = "allowedPartners/";
 /// The name of the settings.
 pub(super) const SETTINGS: &str = "federationSettings";
 
-/// Events that belong together: what one commit did as far as this stream may see it, or the
-/// whole state.
+/// What one commit did, as far as this stream may see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The revision of the commit, or at which the state holds.
+    /// The revision of the commit.
     pub revision: i64,
-    /// The events, in the order in which they came. Empty for a state without anything to see.
+    /// The events, at least one, in the order in which they came.
     pub events: Vec<WatchEvent>,
     /// When the last of them was received.
     pub received_at: Instant,
 }
 
+/// The whole state, as far as this stream may see it. It is kept as it came, which takes a fraction
+/// of the room that decoded events take.
+#[derive(Clone)]
+pub struct Listing {
+    /// The revision at which the state holds.
+    pub revision: i64,
+    /// When the end of it was received.
+    pub received_at: Instant,
+    events: Vec<Bytes>,
+}
+
+impl Listing {
+    /// The ADDED events that the state is told in, one at a time.
+    pub fn events(&self) -> impl Iterator<Item = WatchEvent> {
+        let decoded = |event: &Bytes| WatchEvent::decode(event.as_ref());
+        self.events.iter().map(move |event| decoded(event).expect("it was decoded to check it"))
+    }
+}
+
+impl fmt::Debug for Listing {
+    /// Without the events, which may hold the dialback passphrase.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listing")
+            .field("revision", &self.revision)
+            .field("events", &self.events.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Batch {
-    /// When the commit was made, by the service's clock; `None` for a state.
+    /// When the commit was made, by the service's clock.
     pub fn commit_time(&self) -> Option<Timestamp> {
         self.events.first()?.commit_time
     }
@@ -50,7 +80,7 @@ pub enum Fault {
     #[error("the event of `{0}` is incomplete")]
     Incomplete(String),
     /// A revision that was over comes again, or one that should have come before.
-    #[error("revision {revision} came after revision {after}")]
+    #[error("revision {revision} came with or after revision {after}")]
     Disorder {
         /// The last revision that was whole.
         after: i64,
@@ -79,7 +109,11 @@ pub struct Assembly {
     start: i64,
     /// The revision up to which everything was handed out.
     whole: i64,
-    /// What is here of a revision, or of the state.
+    /// What is here of the state.
+    listed: Vec<Bytes>,
+    /// The revision at which the state holds, by its first event.
+    listed_at: Option<i64>,
+    /// What is here of a revision.
     pending: Vec<WatchEvent>,
     /// Whether more of it was announced.
     unfinished: bool,
@@ -94,6 +128,8 @@ impl Assembly {
             listing: start == 0,
             start,
             whole: start,
+            listed: Vec::new(),
+            listed_at: None,
             pending: Vec::new(),
             unfinished: false,
             behind: 0,
@@ -110,11 +146,11 @@ impl Assembly {
         now: Instant,
         ready: &mut VecDeque<Message>,
     ) -> Result<(), Fault> {
-        let events = response.decode_events().map_err(|_| Fault::Unreadable)?;
-        events.iter().try_for_each(check)?;
         if self.listing {
-            self.list(events, response, now, ready)
+            self.list(response, now, ready)
         } else {
+            let events = response.decode_events().map_err(|_| Fault::Unreadable)?;
+            events.iter().try_for_each(check)?;
             self.follow(events, response.more_of_this_revision, now, ready)?;
             self.progress(response, now, ready)
         }
@@ -122,22 +158,29 @@ impl Assembly {
 
     fn list(
         &mut self,
-        events: Vec<WatchEvent>,
         response: &WatchAllowedPartnersResponse,
         now: Instant,
         ready: &mut VecDeque<Message>,
     ) -> Result<(), Fault> {
-        self.pending.extend(events);
+        for bytes in &response.events {
+            let event = WatchEvent::decode(bytes.as_ref()).map_err(|_| Fault::Unreadable)?;
+            check(&event)?;
+            let first = *self.listed_at.get_or_insert(event.revision);
+            if first != event.revision {
+                return Err(Fault::Disorder { after: first, revision: event.revision });
+            }
+            self.listed.push(bytes.clone());
+        }
         if !response.synced {
             return Ok(());
         }
         let revision = response.progress_revision;
-        if let Some(other) = self.pending.iter().find(|event| event.revision != revision) {
-            return Err(Fault::Disorder { after: revision, revision: other.revision });
+        if let Some(other) = self.listed_at.filter(|listed_at| *listed_at != revision) {
+            return Err(Fault::Disorder { after: other, revision });
         }
         (self.listing, self.start, self.whole) = (false, revision, revision);
-        let events = std::mem::take(&mut self.pending);
-        ready.push_back(Message::Listed(Batch { revision, events, received_at: now }));
+        let events = std::mem::take(&mut self.listed);
+        ready.push_back(Message::Listed(Listing { revision, received_at: now, events }));
         Ok(())
     }
 

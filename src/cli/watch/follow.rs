@@ -26,6 +26,8 @@ pub struct Follow {
     pub options: Options,
     /// The revision to begin after; at 0, with the state.
     pub start_revision: i64,
+    /// Whether the state is shown, if the service is asked for it.
+    pub shows_state: bool,
     /// Whether the settings are left out.
     pub partners_only: bool,
     /// The revision to end after.
@@ -52,6 +54,7 @@ impl Follow {
             remote,
             options: Options { filter, ..Options::default() },
             start_revision: 0,
+            shows_state: true,
             partners_only: false,
             until: None,
             lasting: None,
@@ -84,7 +87,10 @@ impl Follow {
                     }
                     (was_open, interrupted) = (true, false);
                 }
-                Message::Listed(batch) => show(Told::State(self.wanted(batch.events)))?,
+                Message::Listed(listing) if self.shows_state => {
+                    show(Told::State(self.wanted(listing.events().collect())))?;
+                }
+                Message::Listed(_) => {}
                 Message::Changed(batch) if self.until.is_some_and(|end| batch.revision > end) => {}
                 Message::Changed(batch) => show(Told::Commit(self.wanted(batch.events)))?,
                 Message::InStep { .. } => {}

@@ -86,6 +86,7 @@ impl WatchArgs {
         };
         let mut follow = Follow {
             start_revision,
+            shows_state: self.initial,
             partners_only: !self.names.is_empty(),
             until: self.until_revision,
             lasting: self.lasting,
@@ -99,7 +100,6 @@ impl WatchArgs {
         let mut printer = EventPrinter::new(out, self.output, session.console);
         follow
             .run(|told| match told {
-                Told::State(_) if !self.initial => Ok(()),
                 Told::State(events) | Told::Commit(events) => printer.print(events),
             })
             .await

@@ -88,7 +88,7 @@ async fn record(remote: Remote, mortal: bool, events: mpsc::UnboundedSender<Watc
         let mut commits = 0;
         while !mortal || commits < COMMITS_PER_LIFE {
             match stream.next().await {
-                Message::Listed(batch) => panic!("history is lost: {batch:?}"),
+                Message::Listed(listing) => panic!("history is lost: {listing:?}"),
                 Message::Changed(batch) => {
                     position = batch.revision;
                     commits += 1;
