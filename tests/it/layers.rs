@@ -34,6 +34,7 @@ const EVERYTHING: &[&str] = &[
     "proto",
     "grpc",
     "client",
+    "agent",
     "cli",
     "commands",
     "certs",
@@ -41,6 +42,7 @@ const EVERYTHING: &[&str] = &[
     "dev",
     "files",
     "server",
+    "systemd",
     "telemetry",
     "tls",
 ];
@@ -58,14 +60,16 @@ const ROOMS: &[Room] = &[
     room("grpc", &["proto", "domain", "auth", "registry", "telemetry"], &["sled"]),
     room("client", &["proto", "domain"], &["sled"]),
     room("cli", &["proto", "domain", "client"], &["sled"]),
+    room("agent", &["proto", "domain", "client", "files", "systemd"], &["sled"]),
     room("files", &[], WIRE),
+    room("systemd", &[], WIRE),
     room("certs", &["files"], WIRE),
     room("tls", &["certs", "files"], WIRE),
     room("config", &["domain", "auth", "tls"], WIRE),
     room("telemetry", &["config", "domain"], &["prost", "sled"]),
     room("dev", &["auth", "certs", "config", "domain", "files", "tls"], WIRE),
     room("server", EVERYTHING, &["prost", "sled"]),
-    room("commands", &["certs", "config", "dev", "server", "store", "telemetry"], WIRE),
+    room("commands", &["agent", "certs", "config", "dev", "server", "store", "telemetry"], WIRE),
     room("bin", &["cli", "commands", "store"], &["tonic", "prost"]),
 ];
 
