@@ -6,7 +6,7 @@ use partnerd::{
 };
 use secrecy::ExposeSecret as _;
 
-use super::{copied, everything, quick, remote, until};
+use super::{PATIENCE, copied, everything, quick, remote, until};
 use crate::harness::{
     TestServer,
     actor::{name, update},
@@ -24,14 +24,17 @@ fn informer(server: &TestServer, options: Options) -> Informer {
 
 /// Why the informer loses its stream next.
 async fn interruption(informer: &mut Informer) -> Cause {
-    loop {
-        if let Update::Interrupted(interruption) = informer.next().await {
-            return interruption.cause;
+    let interrupted = async {
+        loop {
+            if let Update::Interrupted(interruption) = informer.next().await {
+                return interruption.cause;
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, interrupted).await.expect("the stream ends")
 }
 
-/// The server as seen by somebody with this role, whose token lies in a file.
+/// The server as seen by somebody with this role, if there is one, whose token lies in a file.
 fn remote_as(
     server: &TestServer,
     role: &str,
@@ -149,7 +152,7 @@ async fn who_may_not_watch_is_told_so_and_asked_again_with_the_token_as_it_is_th
     let server = TestServer::start().await;
     server.admin().create_plain("a.example").await;
     let dev = server.dev();
-    let remote = remote_as(&server, "helpdesk", dev.path());
+    let remote = remote_as(&server, "stranger", dev.path());
     let TokenSource::File(file) = remote.token.clone() else { unreachable!() };
     let mut informer = Informer::new(remote, quick());
     assert!(matches!(interruption(&mut informer).await, Cause::Denied(_)));
