@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::console::plain;
-use crate::client::{ConnectError, is_lost};
+use crate::client::{Cause, ConnectError, is_lost};
 
 /// What a command returns.
 pub type Outcome<T = ()> = Result<T, Failure>;
@@ -164,6 +164,22 @@ impl From<ConnectError> for Failure {
                     "to do: check that the service runs and that the endpoint is right"
                 })
             }
+        }
+    }
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Unreachable(error) => error.into(),
+            Cause::HistoryGone(status) => Self::from(status)
+                .detail("to do: start anew without --from; what happened before cannot be told"),
+            Cause::Lost(status)
+            | Cause::Unauthenticated(status)
+            | Cause::Denied(status)
+            | Cause::Refused(status) => status.into(),
+            Cause::Ended | Cause::Stalled(_) => Self::new(Exit::Unavailable, cause.to_string()),
+            Cause::Faulty(_) => Self::failed(cause.to_string()),
         }
     }
 }

@@ -59,6 +59,7 @@ api_messages!(
     Role,
     StatusResponse,
     TestPermissionsResponse,
+    WatchEvent,
 );
 
 /// A message that serializes as proto3 JSON.

@@ -27,6 +27,7 @@ mod session;
 mod settings;
 mod terms;
 mod values;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -87,6 +88,7 @@ enum Command {
     /// Partners: the long form of get, new, set, remove, undelete and resolve
     #[command(subcommand)]
     Partner(partner::PartnerCommand),
+    Watch(watch::WatchArgs),
     Import(Box<import::ImportArgs>),
     Export(export::ExportArgs),
     Apply(apply::ApplyArgs),
@@ -147,6 +149,7 @@ impl CommandLine {
         };
         match self.command {
             Command::Short(command) | Command::Partner(command) => command.run(&session).await,
+            Command::Watch(args) => args.run(&session).await,
             Command::Import(args) => args.run(&session).await,
             Command::Export(args) => args.run(&session).await,
             Command::Apply(args) => args.run(&session).await,

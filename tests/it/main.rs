@@ -11,6 +11,7 @@ mod cli_files;
 mod durability;
 mod filters;
 mod hostile;
+mod informer;
 mod layers;
 mod lists;
 mod partners;

@@ -95,6 +95,25 @@ impl Source {
     }
 }
 
+/// The filter for names, patterns among them, and what a filter lets through besides.
+///
+/// # Errors
+/// A name is no domain.
+pub fn filter_of(names: &[String], filter: Option<&str>) -> Outcome<String> {
+    let (patterns, names): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_pattern(name));
+    let mut terms: Vec<_> =
+        exact(&names)?.into_iter().map(|name| format!("name = \"{name}\"")).collect();
+    if !patterns.is_empty() {
+        terms.push(pattern_filter(&patterns)?);
+    }
+    let named = terms.join(" OR ");
+    Ok(match (filter, named.is_empty()) {
+        (Some(filter), false) => format!("({filter}) AND ({named})"),
+        (Some(filter), true) => filter.to_owned(),
+        (None, _) => named,
+    })
+}
+
 /// The names in their order, each once.
 pub fn each_once(names: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();

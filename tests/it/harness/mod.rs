@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::{
     certs::Identity,
-    config::{Config, Development, Layers},
+    config::{Config, Development, Layers, Limits},
     dev::DevFolder,
     proto::v1::DescribeCallerRequest,
     server::{Assembly, ShutdownTrigger, shutdown},
@@ -46,7 +46,10 @@ pub struct Builder {
     local_domains: Vec<String>,
     client_auth: ClientAuth,
     max_concurrent_requests: Option<usize>,
+    limits: Option<Arc<ChangeLimits>>,
 }
+
+type ChangeLimits = dyn Fn(&mut Limits) + Send + Sync;
 
 impl Builder {
     /// A domain that the server itself serves.
@@ -64,6 +67,12 @@ impl Builder {
     /// The most calls at a time.
     pub fn max_concurrent_requests(mut self, most: usize) -> Self {
         self.max_concurrent_requests = Some(most);
+        self
+    }
+
+    /// Other limits than the documented ones.
+    pub fn limits(mut self, change: impl Fn(&mut Limits) + Send + Sync + 'static) -> Self {
+        self.limits = Some(Arc::new(change));
         self
     }
 
@@ -257,6 +266,9 @@ impl Running {
             Config::load_dev(&Layers::without_file(), development).expect("it is complete");
         if let Some(most) = options.max_concurrent_requests {
             config.limits.max_concurrent_requests = most;
+        }
+        if let Some(change) = &options.limits {
+            change(&mut config.limits);
         }
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
