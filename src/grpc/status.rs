@@ -111,6 +111,26 @@ impl From<Error> for Status {
                 [("revision", revision.to_string())],
                 ErrorDetails::new(),
             ),
+            Kind::Compacted { oldest } => detailed(
+                Code::OutOfRange,
+                format!(
+                    "the history before revision {oldest} is no longer kept; start again from the \
+                     present"
+                ),
+                "REVISION_COMPACTED",
+                [("oldest_revision", oldest.to_string())],
+                ErrorDetails::new(),
+            ),
+            Kind::RevisionAhead { current } => detailed(
+                Code::OutOfRange,
+                format!(
+                    "the last revision is {current}; the metadata x-min-revision waits for a later \
+                     one"
+                ),
+                "REVISION_AHEAD",
+                [("current_revision", current.to_string())],
+                ErrorDetails::new(),
+            ),
             Kind::Overloaded => retry_later(
                 Code::ResourceExhausted,
                 "WRITE_QUEUE_FULL",

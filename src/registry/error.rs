@@ -56,6 +56,16 @@ pub enum Kind {
         /// The revision of the listing.
         revision: Revision,
     },
+    /// The history that was asked for is no longer kept: ask for less, or start again.
+    Compacted {
+        /// The oldest revision whose commit is kept.
+        oldest: Revision,
+    },
+    /// The revision that was asked for lies ahead: wait for it.
+    RevisionAhead {
+        /// The last revision there is.
+        current: Revision,
+    },
     /// Too many writes wait: try again.
     Overloaded,
     /// The server is going away: try another one.
@@ -97,6 +107,9 @@ impl From<Denial> for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        Kind::Internal(error.to_string()).into()
+        match error {
+            StoreError::Compacted { oldest } => Kind::Compacted { oldest }.into(),
+            other => Kind::Internal(other.to_string()).into(),
+        }
     }
 }

@@ -7,6 +7,8 @@
 pub mod audit;
 pub mod draft;
 pub mod error;
+pub mod expiry;
+pub mod history;
 pub mod listing;
 pub mod pages;
 pub mod partners;
