@@ -78,3 +78,72 @@ fn expired(draft: &mut Draft<'_>) -> Result<AnswerResult, Error> {
     let marked = due.into_iter().map(|partner| Some(draft.stamp(partner)));
     Ok(AnswerResult::Partners(marked.collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::{AllowedPartner, Revision, Terms},
+        registry::memory::{Log, opened},
+        store::Change,
+    };
+
+    /// A partner whose time ran out so many seconds after 1970.
+    fn due(at: i64) -> AllowedPartner {
+        let expiry = Timestamp::from_second(at).unwrap();
+        AllowedPartner {
+            domain: format!("p{at}.example").parse().unwrap(),
+            uid: Uuid::from_u128(at.unsigned_abs().into()),
+            terms: Terms { expire_time: Some(expiry), ..Terms::default() },
+            create_time: Timestamp::UNIX_EPOCH,
+            update_time: Timestamp::UNIX_EPOCH,
+            creator: "jo".into(),
+            updater: "jo".into(),
+            revision: Revision::new(1),
+            delete_time: None,
+            expired: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn many_that_are_due_are_marked_in_commits_that_are_not_too_large() {
+        let log = Arc::new(Log::of((1..=2_500).map(due)));
+        let registry = opened(&log);
+        for expected in [1_000, 1_000, 500] {
+            registry.expiry_due().await;
+            assert_eq!(registry.expire_due().await.unwrap(), expected);
+        }
+        assert_eq!(registry.snapshot().next_expiry(), None);
+
+        let commits = log.commits();
+        let marked: Vec<_> = commits[1..].iter().map(|commit| commit.changes.len()).collect();
+        assert_eq!(marked, [1_000, 1_000, 500]);
+        assert_eq!((&*commits[1].actor.subject, &*commits[1].actor.issuer), (SERVICE, ""));
+        for change in commits[1..].iter().flat_map(|commit| &commit.changes) {
+            let Change::Partner { before: Some(before), after } = change else {
+                panic!("{change:?}")
+            };
+            assert!(after.expired && !before.expired);
+            assert_eq!((&after.terms, after.uid), (&before.terms, before.uid));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_due_is_left_alone_and_nothing_is_committed() {
+        let mut later = due(1);
+        later.terms.expire_time = Some(Timestamp::MAX);
+        let mut marked = due(2);
+        marked.expired = true;
+        let mut deleted = due(3);
+        deleted.delete_time = Some(Timestamp::UNIX_EPOCH);
+        let log = Arc::new(Log::of([later, marked, deleted]));
+        let registry = opened(&log);
+        assert_eq!(registry.expire_due().await.unwrap(), 0);
+        assert_eq!(registry.snapshot().next_expiry(), Some(Timestamp::MAX));
+        assert_eq!(log.commits().len(), 1);
+    }
+}

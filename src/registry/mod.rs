@@ -10,6 +10,8 @@ pub mod error;
 pub mod expiry;
 pub mod history;
 pub mod listing;
+#[cfg(test)]
+mod memory;
 pub mod pages;
 pub mod partners;
 pub mod settings;

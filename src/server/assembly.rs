@@ -14,7 +14,8 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, Reload, Security, Shutdown,
-    door::GrpcDoor, every, health, layered, on_hangup, reflection, reload_on_change, serve,
+    door::GrpcDoor, every, expire_in_time, health, layered, on_hangup, reflection,
+    reload_on_change, serve,
 };
 use crate::{
     auth::{
@@ -203,6 +204,7 @@ impl Assembly {
         tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
 
         let registry = self.registry;
+        tasks.spawn(expire_in_time(registry.clone(), shutdown.clone()));
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
         if let Some(folder) = self.development {

@@ -1,14 +1,6 @@
 //! The past against a model that simply remembers it, with histories and compactions of all sorts.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
@@ -18,103 +10,17 @@ use crate::{
         permit::{PartnerFields, Purpose},
     },
     domain::{
-        audit::AuditEntry,
         mask::Mask,
         partner::TermsChange,
         role::{DomainScope, Role, built_in_roles},
     },
     registry::{
-        Options,
+        memory::{Log, opened},
         partners::{DeleteItem, UpdateItem},
     },
-    store::{Answer, RequestKey, State, Store, StoreError, Write},
 };
 
 const DOMAINS: [&str; 3] = ["a.example", "b.example", "c.example"];
-
-/// A log in memory, which can forget its beginning.
-#[derive(Debug, Default)]
-struct Log {
-    commits: Mutex<Vec<Commit>>,
-    oldest: AtomicU64,
-}
-
-impl Log {
-    fn oldest(&self) -> Revision {
-        Revision::new(self.oldest.load(Ordering::Relaxed).max(1))
-    }
-
-    fn commits(&self) -> Vec<Commit> {
-        self.commits.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Store for Log {
-    fn kind(&self) -> &'static str {
-        "memory"
-    }
-
-    /// A deleted partner is gone with the commit that deleted it, as in every store.
-    fn load(&self) -> Result<State, StoreError> {
-        let mut partners = BTreeMap::new();
-        let commits = self.commits();
-        for change in commits.iter().flat_map(|commit| &commit.changes) {
-            if let Change::Partner { after, .. } = change {
-                partners.insert(after.domain.clone(), Arc::clone(after));
-            }
-        }
-        partners.retain(|_, partner| {
-            partner.delete_time.is_none() || partner.revision >= self.oldest()
-        });
-        Ok(State {
-            revision: commits.last().map_or(Revision::ZERO, |commit| commit.revision),
-            oldest_revision: self.oldest(),
-            partners: partners.into_values().collect(),
-            ..State::default()
-        })
-    }
-
-    fn write(&self, group: &[Write]) -> Result<(), StoreError> {
-        let commits = group.iter().filter_map(|write| write.commit.clone());
-        let mut kept = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(commits.map(|(commit, _)| commit));
-        Ok(())
-    }
-
-    fn commits_after(&self, after: Revision, limit: usize) -> Result<Vec<Commit>, StoreError> {
-        let oldest = self.oldest();
-        if after.next() < oldest {
-            return Err(StoreError::Compacted { oldest });
-        }
-        Ok(self.commits().into_iter().filter(|it| it.revision > after).take(limit).collect())
-    }
-
-    fn audit_after(&self, _after: u64, _limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn answer(&self, _key: &RequestKey) -> Result<Option<Answer>, StoreError> {
-        Ok(None)
-    }
-
-    fn forget_answers(&self, _now: Timestamp) -> Result<usize, StoreError> {
-        Ok(0)
-    }
-
-    fn size_on_disk(&self) -> u64 {
-        0
-    }
-}
-
-fn opened(log: &Arc<Log>) -> Registry {
-    let options = Options {
-        local_domains: std::collections::BTreeSet::new(),
-        write_queue_length: 16,
-        retained_listings: 1,
-        listing_ttl: Duration::from_secs(60),
-    };
-    Registry::open(Arc::clone(log) as Arc<dyn Store>, options).unwrap()
-}
 
 /// Somebody who is an administrator, as far as the policy says what that is.
 fn call() -> Call {
@@ -146,6 +52,8 @@ enum Op {
     Describe(usize, u8),
     Delete(usize),
     Undelete(usize),
+    /// To expire in so many hours from now; never at 0.
+    Expire(usize, u8),
     /// Back by so many revisions.
     Rollback(usize, u64),
 }
@@ -157,6 +65,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (at.clone(), 0..4_u8).prop_map(|(at, text)| Op::Describe(at, text)),
         2 => at.clone().prop_map(Op::Delete),
         1 => at.clone().prop_map(Op::Undelete),
+        2 => (at.clone(), 0..3_u8).prop_map(|(at, hours)| Op::Expire(at, hours)),
         2 => (at, 0..8_u64).prop_map(|(at, back)| Op::Rollback(at, back)),
     ]
 }
@@ -169,17 +78,14 @@ async fn run(registry: &Registry, op: Op) -> Result<(), Error> {
             registry.create(permit, Terms::default(), String::new(), None).await?;
         }
         Op::Describe(at, text) => {
-            let fields = EnumSet::only(TermField::Description);
-            let target = PartnerFields { domain: domain(at), fields };
             let values = Terms { description: text.to_string(), ..Terms::default() };
-            let item = UpdateItem {
-                permit: policy.permit_update(&call, purpose, target)?,
-                if_missing: None,
-                change: TermsChange { values, mask: Mask::of(fields), ..TermsChange::default() },
-                etag: None,
-                path: String::new(),
-            };
-            registry.update(vec![item], None).await?;
+            registry.update(vec![change(at, TermField::Description, values)], None).await?;
+        }
+        Op::Expire(at, hours) => {
+            let ahead = SignedDuration::from_hours(hours.into());
+            let expire_time = (hours > 0).then(|| Timestamp::now() + ahead);
+            let values = Terms { expire_time, ..Terms::default() };
+            registry.update(vec![change(at, TermField::ExpireTime, values)], None).await?;
         }
         Op::Delete(at) => {
             let permit = policy.permit_domain(&call, purpose, domain(at))?;
@@ -200,6 +106,20 @@ async fn run(registry: &Registry, op: Op) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A change of one field by an administrator of everything.
+fn change(at: usize, field: TermField, values: Terms) -> UpdateItem {
+    let policy = Policy::new(built_in_roles().into_iter().map(Arc::new));
+    let fields = EnumSet::only(field);
+    let target = PartnerFields { domain: domain(at), fields };
+    UpdateItem {
+        permit: policy.permit_update(&call(), Purpose::Commit, target).unwrap(),
+        if_missing: None,
+        change: TermsChange { values, mask: Mask::of(fields), ..TermsChange::default() },
+        etag: None,
+        path: String::new(),
+    }
 }
 
 fn at_revision(
@@ -241,6 +161,20 @@ fn remember(registry: &Registry, remembered: &mut Remembered) {
     if snapshot.revision().get() == remembered.len() as u64 {
         remembered.push([0, 1, 2].map(|at| present(&snapshot, &domain(at)).cloned()));
     }
+    check_schedule(&snapshot);
+}
+
+/// Scheduled to expire is exactly what is in force, has a time and is not marked.
+fn check_schedule(snapshot: &Snapshot) {
+    let mut expected: Vec<_> = snapshot
+        .partners_after(None, false)
+        .filter(|partner| partner.terms.expire_time.is_some() && !partner.expired)
+        .collect();
+    expected.sort_by_key(|partner| (partner.terms.expire_time, partner.domain.clone()));
+    let scheduled: Vec<_> = snapshot.expiries_until(Timestamp::MAX).collect();
+    assert_eq!(scheduled, expected);
+    let first = expected.first().and_then(|partner| partner.terms.expire_time);
+    assert_eq!(snapshot.next_expiry(), first);
 }
 
 fn check_points(registry: &Registry, remembered: &Remembered, oldest: u64) {
@@ -308,7 +242,7 @@ proptest! {
         check_lists(&registry, &remembered, 1, page_size);
 
         let oldest = forgotten.clamp(1, remembered.len() as u64);
-        log.oldest.store(oldest, Ordering::Relaxed);
+        log.forget_before(Revision::new(oldest));
         let reopened = opened(&log);
         check_points(&reopened, &remembered, oldest);
         check_lists(&reopened, &remembered, oldest, page_size);
@@ -377,16 +311,8 @@ fn what_lay_out_of_reach_is_not_shown_and_what_lies_out_of_reach_has_no_past() {
     let additional = |at: usize| -> Terms {
         Terms { additional_domains: [domain(at)].into_iter().collect(), ..Terms::default() }
     };
-    let fields = EnumSet::only(TermField::AdditionalDomains);
     let set = |values: Terms| {
-        let target = PartnerFields { domain: domain(0), fields };
-        let item = UpdateItem {
-            permit: registry.policy().permit_update(&call(), Purpose::Commit, target).unwrap(),
-            if_missing: None,
-            change: TermsChange { values, mask: Mask::of(fields), ..TermsChange::default() },
-            etag: None,
-            path: String::new(),
-        };
+        let item = change(0, TermField::AdditionalDomains, values);
         runtime().block_on(registry.update(vec![item], None)).unwrap();
     };
     let get = |revision| {
