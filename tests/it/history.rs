@@ -323,7 +323,7 @@ fn the_command_line_tells_the_history_and_goes_back() {
     let shown = desk.run("rollback contoso.com --to-revision 1 --what-if --force");
     assert!(shown.contains("owner      me -> ops"), "{shown}");
     let done = desk.run("rollback contoso.com --to-revision 1 --force");
-    assert_eq!(done, "contoso.com rolled back to revision 1 at revision 5\n");
+    assert_eq!(done, "contoso.com is as it was at revision 1, at revision 5\n");
     assert!(desk.run("get contoso.com --revision 2 -o json").contains("\"me\""));
     assert!(desk.run("get contoso.com -o json").contains("\"ops\""));
     for (line, code) in [

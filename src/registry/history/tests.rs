@@ -24,10 +24,14 @@ const DOMAINS: [&str; 3] = ["a.example", "b.example", "c.example"];
 
 /// Somebody who is an administrator, as far as the policy says what that is.
 fn call() -> Call {
+    call_as(&["admin"])
+}
+
+fn call_as(roles: &[&str]) -> Call {
     let caller = Caller {
         subject: "jo".into(),
         issuer: "https://issuer.example".into(),
-        roles: vec!["admin".into()],
+        roles: roles.iter().map(ToString::to_string).collect(),
         expire_time: Timestamp::MAX,
         token_id: None,
         key_id: "key".into(),
@@ -340,4 +344,56 @@ fn a_walk_that_nobody_waits_for_ends() {
     let permit = registry.policy().permit_domain(&call(), Purpose::Commit, domain(0)).unwrap();
     let given_up = registry.get_at(&permit, Revision::new(1), false, &|| false);
     assert!(matches!(given_up.unwrap_err().kind, Kind::Internal(_)));
+}
+
+/// A policy of two roles that may change something of a partner: one by rollbacks, one by updates.
+fn of_two_roles(rollback: TermField, update: TermField) -> Policy {
+    let given = [
+        ("admin", Permission::PartnersRollback, rollback),
+        ("operator", Permission::PartnersUpdate, update),
+    ];
+    let roles = built_in_roles().into_iter().filter_map(|role| {
+        let (_, permission, field) = given.iter().find(|(id, ..)| role.id == *id)?;
+        let permissions = EnumSet::only(*permission);
+        let updatable_fields = Some(EnumSet::only(*field));
+        Some(Arc::new(Role { permissions, updatable_fields, ..role }))
+    });
+    Policy::new(roles)
+}
+
+#[test]
+fn a_rollback_is_no_way_round_the_fields_that_a_role_may_change() {
+    let registry = after(&[Op::Create(0), Op::Describe(0, 1), Op::Expire(0, 1)]);
+    let policy = of_two_roles(TermField::ExpireTime, TermField::Description);
+    let go_back = |roles: &[&str], revision: u64| {
+        let permit = policy.permit_rollback(&call_as(roles), Purpose::Commit, domain(0))?;
+        let rollback = registry.prepare_rollback(permit, Revision::new(revision), &|| true)?;
+        runtime().block_on(registry.rollback(rollback, None, None))
+    };
+    let denied = |roles: &[&str], revision| match go_back(roles, revision).unwrap_err().kind {
+        Kind::Denied(denial) => denial,
+        other => panic!("{other:?}"),
+    };
+    let permission = Permission::PartnersRollback;
+    assert_eq!(denied(&["operator"], 1), Denial::Permission(permission));
+    let fields = EnumSet::only(TermField::Description);
+    let updatable = EnumSet::only(TermField::ExpireTime);
+    assert_eq!(denied(&["admin"], 1), Denial::Fields { permission, fields, updatable });
+    assert_eq!(registry.revision(), Revision::new(3));
+    // One role alone is enough for the one field, and both together for both.
+    assert_eq!(go_back(&["admin"], 2).unwrap().revision, Revision::new(4));
+    assert_eq!(go_back(&["admin", "operator"], 1).unwrap().revision, Revision::new(5));
+}
+
+#[test]
+fn a_question_about_rollbacks_is_answered_as_they_are_decided() {
+    let policy = of_two_roles(TermField::ExpireTime, TermField::Description);
+    let ask = |roles: &[&str], fields| {
+        let caller = call_as(roles).caller;
+        let domain = domain(0);
+        policy.explain(&caller, Permission::PartnersRollback, Some(&domain), fields).denied_fields
+    };
+    let both = TermField::ExpireTime | TermField::Description;
+    assert_eq!(ask(&["admin"], both), EnumSet::only(TermField::Description));
+    assert!(ask(&["admin", "operator"], both).is_empty());
 }
