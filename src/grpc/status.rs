@@ -104,6 +104,16 @@ impl From<Error> for Status {
                 about(Code::Aborted, "ETAG_MISMATCH", message, &resource, metadata)
             }
             Kind::Denied(denial) => denied(denial, index),
+            Kind::RevisionAhead { current } => detailed(
+                Code::OutOfRange,
+                format!(
+                    "the last revision is {current}; the metadata x-min-revision waits for a later \
+                     one"
+                ),
+                "REVISION_AHEAD",
+                [("current_revision", current.to_string())],
+                ErrorDetails::new(),
+            ),
             Kind::PageTokenExpired { revision } => detailed(
                 Code::OutOfRange,
                 "the listing's revision is no longer kept; list again from the start",
@@ -113,22 +123,9 @@ impl From<Error> for Status {
             ),
             Kind::Compacted { oldest } => detailed(
                 Code::OutOfRange,
-                format!(
-                    "the history before revision {oldest} is no longer kept; start again from the \
-                     present"
-                ),
+                format!("the history before revision {oldest} is no longer kept; start anew"),
                 "REVISION_COMPACTED",
                 [("oldest_revision", oldest.to_string())],
-                ErrorDetails::new(),
-            ),
-            Kind::RevisionAhead { current } => detailed(
-                Code::OutOfRange,
-                format!(
-                    "the last revision is {current}; the metadata x-min-revision waits for a later \
-                     one"
-                ),
-                "REVISION_AHEAD",
-                [("current_revision", current.to_string())],
                 ErrorDetails::new(),
             ),
             Kind::Overloaded => retry_later(

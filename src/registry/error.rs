@@ -51,20 +51,20 @@ pub enum Kind {
     },
     /// The caller may not.
     Denied(Denial),
+    /// The revision asked for lies ahead: wait for it.
+    RevisionAhead {
+        /// The last revision there is.
+        current: Revision,
+    },
     /// The listing's snapshot is gone: list again.
     PageTokenExpired {
         /// The revision of the listing.
         revision: Revision,
     },
-    /// The history that was asked for is no longer kept: ask for less, or start again.
+    /// The history asked for is no longer kept: list anew.
     Compacted {
-        /// The oldest revision whose commit is kept.
+        /// The oldest revision whose commit is still kept.
         oldest: Revision,
-    },
-    /// The revision that was asked for lies ahead: wait for it.
-    RevisionAhead {
-        /// The last revision there is.
-        current: Revision,
     },
     /// Too many writes wait: try again.
     Overloaded,
