@@ -108,10 +108,10 @@ impl Registry {
         };
         let mut walk = Walk { registry: self, domain, waiting, next: Some(start), changes_read: 0 };
         let revisions = walk.page(permit, query.page_size)?;
-        let next = walk.next.map(|revision| {
+        let (oldest_revision, revision) = (self.oldest_revision, snapshot.revision());
+        let next = walk.next.filter(|next| *next >= oldest_revision).map(|revision| {
             PageToken { revision, total: 0, query: digest, after: String::new() }.encode()
         });
-        let (oldest_revision, revision) = (self.oldest_revision, snapshot.revision());
         Ok(RevisionsPage { revisions, next, oldest_revision, revision })
     }
 

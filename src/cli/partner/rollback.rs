@@ -78,6 +78,8 @@ impl RollbackArgs {
             return Ok(printer.finish()?);
         }
         let (domain, then, now) = (domain_of(&name), self.to_revision, after.revision);
-        Ok(output::line(format_args!("{domain} is as it was at revision {then}, at revision {now}"))?)
+        Ok(output::line(format_args!(
+            "{domain} is as it was at revision {then}, at revision {now}"
+        ))?)
     }
 }
