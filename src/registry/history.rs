@@ -119,7 +119,7 @@ impl Registry {
     /// Reads the log, so not for async threads.
     ///
     /// # Errors
-    /// [`Kind::NotFound`]; [`Kind::Compacted`]; [`Kind::RevisionAhead`].
+    /// [`Kind::NotFound`]; [`Kind::Compacted`]; [`Kind::RevisionToCome`].
     pub fn get_at(
         &self,
         permit: &Permit<GetPartner>,
@@ -158,7 +158,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Kind::NotFound`] if it is not in force, or was not then; [`Kind::Compacted`];
-    /// [`Kind::RevisionAhead`]; [`Kind::StaleEtag`]; [`Kind::Denied`] with the fields that differ and
+    /// [`Kind::RevisionToCome`]; [`Kind::StaleEtag`]; [`Kind::Denied`] with the fields that differ and
     /// may not be changed; [`Kind::Invalid`]; [`Kind::DomainTaken`].
     pub async fn rollback(
         &self,
@@ -238,7 +238,7 @@ impl Past {
             Self::Partner { partner, .. } => Ok(partner),
             Self::Nothing { revision } => nothing(format!("there was none at revision {revision}")),
             Self::Compacted { oldest } => Err(Kind::Compacted { oldest: *oldest }.into()),
-            Self::Ahead { current } => Err(Kind::RevisionAhead { current: *current }.into()),
+            Self::Ahead { current } => Err(Kind::RevisionToCome { current: *current }.into()),
         }
     }
 }
@@ -302,14 +302,14 @@ impl Walk<'_> {
         if !(self.waiting)() {
             return Err(Kind::Internal("nobody waits for this history any more".into()).into());
         }
-        let before = Revision::new(revision.get().saturating_sub(1));
-        let found = match self.registry.store.commits_after(before, 1).map_err(Error::from) {
-            Ok(found) => found.into_iter().next(),
-            Err(Error { kind: Kind::Compacted { oldest }, .. }) => {
-                return Ok(Step::Compacted { oldest });
-            }
-            Err(error) => return Err(error),
-        };
+        let found =
+            match self.registry.store.commits_after(revision.before(1), 1).map_err(Error::from) {
+                Ok(found) => found.into_iter().next(),
+                Err(Error { kind: Kind::Compacted { oldest }, .. }) => {
+                    return Ok(Step::Compacted { oldest });
+                }
+                Err(error) => return Err(error),
+            };
         let Some(mut commit) = found else { return Ok(Step::Missing) };
         self.changes_read += commit.changes.len();
         let change =

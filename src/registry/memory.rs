@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Options, Registry};
+use super::{Options, Registry, log::TailLimits, replicas::ReplicaOptions};
 use crate::{
     domain::{
         AllowedPartner, Revision,
@@ -124,6 +124,12 @@ pub fn opened(log: &Arc<Log>) -> Registry {
         write_queue_length: 16,
         retained_listings: 1,
         listing_ttl: Duration::from_secs(60),
+        tail: TailLimits { commits: 16, bytes: 1 << 20 },
+        replicas: ReplicaOptions {
+            max_count: 1,
+            silent_after: Duration::from_secs(60),
+            id_is_subject: false,
+        },
     };
     Registry::open(Arc::clone(log) as Arc<dyn Store>, options).unwrap()
 }

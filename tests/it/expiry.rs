@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::proto::v1::{
     AllowedPartner, AllowedPartnerRevision, ListAllowedPartnerRevisionsRequest,
-    resolve_domain_response::DenialReason,
+    resolve_domain_response::DenialReason, watch_event::Type,
 };
 use tonic::{Code, Request};
 
 use crate::harness::{
     TestServer,
     actor::{Actor, fields, name, reason, update},
+    stream::brief,
 };
 
 /// Far enough ahead for a partner to be made before, and soon enough to wait for.
@@ -108,6 +109,10 @@ async fn partners_that_expire_together_expire_in_one_commit_and_others_do_not() 
     assert!(first.expired && second.expired);
     assert_eq!((first.revision, second.revision), (last + 1, last + 1));
     assert_eq!(admin.names("expired = true").await, ["a.example", "b.example"]);
+    let events = server.sync_agent().watch_from(last).await.until(last + 1).await;
+    let told = ["a.example", "b.example"].map(|it| (Type::Modified, it.to_owned(), last + 1));
+    assert_eq!(brief(&events), told);
+    assert!(events.iter().all(|event| event.subject == "partnerd"));
     assert_eq!(admin.revision().await, last + 1);
 }
 

@@ -33,8 +33,10 @@ fn call_as(roles: &[&str]) -> Call {
         issuer: "https://issuer.example".into(),
         roles: roles.iter().map(ToString::to_string).collect(),
         expire_time: Timestamp::MAX,
+        good_until: Timestamp::MAX,
         token_id: None,
         key_id: "key".into(),
+        key_fingerprint: [0; 32],
     };
     Call { caller: Arc::new(caller), request_id: "request".into(), reason: "because".into() }
 }
