@@ -130,6 +130,8 @@ rpcs! {
     partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> BatchUpdateAllowedPartnersResponse;
     partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> BatchDeleteAllowedPartnersResponse;
     partners: resolve_domain(ResolveDomainRequest) -> ResolveDomainResponse;
+    partners: list_allowed_partner_revisions(ListAllowedPartnerRevisionsRequest) -> ListAllowedPartnerRevisionsResponse;
+    partners: rollback_allowed_partner(RollbackAllowedPartnerRequest) -> AllowedPartner;
     settings: get_federation_settings(GetFederationSettingsRequest) -> FederationSettings;
     settings: update_federation_settings(UpdateFederationSettingsRequest) -> FederationSettings;
     roles: get_role(GetRoleRequest) -> Role;

@@ -52,6 +52,7 @@ macro_rules! api_messages {
 
 api_messages!(
     AllowedPartner,
+    AllowedPartnerRevision,
     DescribeCallerResponse,
     FederationSettings,
     PermissionInfo,

@@ -85,7 +85,7 @@ pub struct CommandLine {
 enum Command {
     #[command(flatten)]
     Short(partner::PartnerCommand),
-    /// Partners: the long form of get, new, set, remove, undelete and resolve
+    /// Partners: the long form of get, new, set, remove and so on
     #[command(subcommand)]
     Partner(partner::PartnerCommand),
     Watch(watch::WatchArgs),

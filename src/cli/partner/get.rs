@@ -9,6 +9,7 @@ use crate::{
         output::{Format, PartnerPrinter, partners::Shape},
         session::Session,
         watch::{EventFormat, EventPrinter, Follow, Told},
+        values,
     },
     proto::v1::ListAllowedPartnersRequest,
 };
@@ -22,6 +23,7 @@ Examples:
   partnerctl get '*.org' '*.edu'
   partnerctl get --filter 'sasl_negotiation = REQUIRED'
   partnerctl get --filter 'labels.tier = \"gold\" AND suspended = false'
+  partnerctl get contoso.com --revision 4711
   partnerctl get '*.org' -o ndjson | partnerctl set --sasl required
   partnerctl get --watch")]
 pub struct GetArgs {
@@ -42,8 +44,12 @@ pub struct GetArgs {
     show_deleted: bool,
 
     /// Then show every change as it happens; see `partnerctl watch`
-    #[arg(long, short, conflicts_with_all = ["order_by", "show_deleted"])]
+    #[arg(long, short, conflicts_with_all = ["order_by", "show_deleted", "revision"])]
     watch: bool,
+    /// Show the partners named as they were at this revision
+    #[arg(long, value_name = "REVISION", value_parser = values::revision)]
+    #[arg(requires = "names", conflicts_with_all = ["filter", "order_by"])]
+    revision: Option<i64>,
 
     /// The form of the output
     #[arg(long, short, value_enum, default_value_t)]
@@ -62,6 +68,9 @@ impl GetArgs {
         let is_exact = |name: &String| !selection::is_pattern(name);
         if self.filter.is_none() && !self.names.is_empty() && self.names.iter().all(is_exact) {
             return self.by_name(session).await;
+        }
+        if self.revision.is_some() {
+            return Err(Failure::usage("--revision is for partners named one by one"));
         }
         let query = ListAllowedPartnersRequest {
             filter: selection::filter_of(&self.names, self.filter.as_deref())?,
@@ -110,9 +119,11 @@ impl GetArgs {
         let client = session.client().await?;
         let shape = if names.len() == 1 { Shape::One } else { Shape::Many };
         let mut printer = self.printer(session, shape);
-        if names.len() == 1 || self.show_deleted {
+        if names.len() == 1 || self.show_deleted || self.revision.is_some() {
+            let revision = self.revision.unwrap_or_default();
             for name in &names {
-                printer.page(&[selection::get_one(&client, name, self.show_deleted).await?])?;
+                let deleted = self.show_deleted;
+                printer.page(&[selection::get_one_at(&client, name, deleted, revision).await?])?;
             }
         } else {
             printer.page(&selection::get_all(&client, &names).await?)?;

@@ -191,8 +191,21 @@ pub async fn get_all(client: &Client, names: &[String]) -> Outcome<Vec<AllowedPa
 /// # Errors
 /// It is not there.
 pub async fn get_one(client: &Client, name: &str, show_deleted: bool) -> Outcome<AllowedPartner> {
-    let request =
-        GetAllowedPartnerRequest { name: name.to_owned(), show_deleted, ..Default::default() };
+    get_one_at(client, name, show_deleted, 0).await
+}
+
+/// The partner with this name as it was at a revision; as it is at 0.
+///
+/// # Errors
+/// It was not there, or the history is no longer kept.
+pub async fn get_one_at(
+    client: &Client,
+    name: &str,
+    show_deleted: bool,
+    revision: i64,
+) -> Outcome<AllowedPartner> {
+    let name = name.to_owned();
+    let request = GetAllowedPartnerRequest { name, show_deleted, revision, ..Default::default() };
     client.get_allowed_partner(request).await
 }
 

@@ -40,6 +40,18 @@ pub struct TestServer {
     options: Builder,
 }
 
+/// A server that has ended and can be started anew on the same data.
+pub struct Stopped {
+    folder: tempfile::TempDir,
+    options: Builder,
+}
+
+impl Stopped {
+    pub async fn start(self) -> TestServer {
+        TestServer::start_in(self.folder, self.options).await
+    }
+}
+
 /// How a test server differs from a plain development server.
 #[derive(Clone, Default)]
 pub struct Builder {
@@ -141,9 +153,14 @@ impl TestServer {
 
     /// The same server, ended in order and started anew on the same data.
     pub async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    /// Ends the server in order.
+    pub async fn stop(self) -> Stopped {
         let Self { folder, running, options, .. } = self;
         running.stop().await;
-        Self::start_in(folder, options).await
+        Stopped { folder, options }
     }
 
     async fn start_in(folder: tempfile::TempDir, options: Builder) -> Self {
