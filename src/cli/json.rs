@@ -55,10 +55,12 @@ api_messages!(
     DescribeCallerResponse,
     FederationSettings,
     PermissionInfo,
+    Replica,
     ResolveDomainResponse,
     Role,
     StatusResponse,
     TestPermissionsResponse,
+    WaitForConvergenceResponse,
 );
 
 /// A message that serializes as proto3 JSON.

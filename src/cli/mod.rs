@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod console;
 mod contexts;
+mod convergence;
 mod diff;
 mod export;
 mod failure;
@@ -23,6 +24,7 @@ mod partner;
 mod permission;
 mod progress;
 mod reference;
+mod replica;
 mod role;
 mod session;
 mod settings;
@@ -97,6 +99,9 @@ enum Command {
     /// The roles and what they allow
     #[command(subcommand)]
     Role(role::RoleCommand),
+    /// The XMPP servers that follow the service, and how far each is
+    #[command(subcommand)]
+    Replica(replica::ReplicaCommand),
     Whoami(caller::WhoamiArgs),
     CanI(caller::CanIArgs),
     Status(caller::StatusArgs),
@@ -153,6 +158,7 @@ impl CommandLine {
             Command::Apply(args) => args.run(&session).await,
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
+            Command::Replica(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
             Command::CanI(args) => args.run(&session).await,
             Command::Status(args) => args.run(&session).await,

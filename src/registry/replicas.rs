@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     Error, Kind, Registry, Snapshot,
+    listing::MAX_PAGE_BYTES,
     pages::{PageToken, query_digest},
     writer::{Saved, Writer},
 };
@@ -214,8 +215,9 @@ impl Registry {
                 replicas.push(view);
             }
         }
-        let more = replicas.len() > page_size;
-        replicas.truncate(page_size);
+        let fitting = fitting(&replicas, page_size);
+        let more = replicas.len() > fitting;
+        replicas.truncate(fitting);
         let next = replicas.last().filter(|_| more).map(|last| {
             let after = last.replica.id.to_string();
             PageToken { revision: sight.snapshot.revision(), total, query: digest, after }.encode()
@@ -486,6 +488,16 @@ impl Entry {
         let age = self.replica.last_report_time.duration_since(self.saved.last_report_time);
         age >= SIGN_OF_LIFE || !self.replica.lasts_like(&self.saved)
     }
+}
+
+/// How many of `views` fit on a page; at least one.
+fn fitting(views: &[View], page_size: usize) -> usize {
+    let mut weight = 0;
+    let light = views.iter().take_while(|view| {
+        weight += view.weight();
+        weight <= MAX_PAGE_BYTES
+    });
+    light.count().clamp(1, page_size)
 }
 
 fn not_ahead(given: Revision, last: Revision) -> Result<(), Error> {

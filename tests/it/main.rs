@@ -13,6 +13,7 @@ mod hostile;
 mod layers;
 mod lists;
 mod partners;
+mod replicas;
 mod resolve;
 mod serve;
 mod settings;

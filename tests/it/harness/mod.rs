@@ -45,6 +45,9 @@ pub struct Builder {
     local_domains: Vec<String>,
     client_auth: ClientAuth,
     max_concurrent_requests: Option<usize>,
+    silent_after: Option<Duration>,
+    max_replicas: Option<usize>,
+    replica_id_is_subject: bool,
 }
 
 impl Builder {
@@ -63,6 +66,24 @@ impl Builder {
     /// The most calls at a time.
     pub fn max_concurrent_requests(mut self, most: usize) -> Self {
         self.max_concurrent_requests = Some(most);
+        self
+    }
+
+    /// How long a replica may be quiet.
+    pub fn silent_after(mut self, quiet: Duration) -> Self {
+        self.silent_after = Some(quiet);
+        self
+    }
+
+    /// The most replicas.
+    pub fn max_replicas(mut self, most: usize) -> Self {
+        self.max_replicas = Some(most);
+        self
+    }
+
+    /// That the id of a replica must be the subject of its token.
+    pub fn replica_id_is_subject(mut self) -> Self {
+        self.replica_id_is_subject = true;
         self
     }
 
@@ -257,6 +278,13 @@ impl Running {
         if let Some(most) = options.max_concurrent_requests {
             config.limits.max_concurrent_requests = most;
         }
+        if let Some(quiet) = options.silent_after {
+            config.replicas.silent_after = quiet;
+        }
+        if let Some(most) = options.max_replicas {
+            config.replicas.max_count = most;
+        }
+        config.replicas.id_is_subject = options.replica_id_is_subject;
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains
