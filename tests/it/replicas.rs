@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use partnerd::proto::v1::{
-    DeleteReplicaRequest, GetReplicaRequest, ListReplicasRequest, PartnerSessions, Replica,
-    ReplicaRejection, ReplicaReport, ReportReplicaRequest, ReportReplicaResponse, ServerKind,
-    StalenessPolicy, UnenforcedProperty, WaitForConvergenceRequest, WaitForConvergenceResponse,
-    replica::State,
+use jiff::{SignedDuration, Timestamp};
+use partnerd::{
+    dev::DevFolder,
+    proto::v1::{
+        DeleteReplicaRequest, GetReplicaRequest, ListReplicasRequest, PartnerSessions, Replica,
+        ReplicaRejection, ReplicaReport, ReportReplicaRequest, ReportReplicaResponse, ServerKind,
+        StalenessPolicy, UnenforcedProperty, WaitForConvergenceRequest, WaitForConvergenceResponse,
+        replica::State,
+    },
 };
+use secrecy::ExposeSecret as _;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -429,6 +434,26 @@ async fn a_wait_does_not_hold_up_a_server_that_ends() {
     server.drain();
     let ended = wait.await.unwrap().unwrap_err();
     assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_binding_outlives_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = DevServer::start(folder.path());
+    let token = |subject: &str| {
+        let dev = DevFolder::open(&folder.path().join("partnerd-data")).unwrap();
+        let hour = SignedDuration::from_hours(1);
+        dev.issue_token(&["sync-agent"], subject, hour, Timestamp::now()).unwrap()
+    };
+    let agent = async |subject: &str| {
+        Actor::of_dev_server_with(folder.path(), token(subject).expose_secret()).await
+    };
+    agent("agent-1").await.report("prosody-1", applied(0)).await.unwrap();
+    server.kill();
+    let _server = DevServer::start(folder.path());
+    let refused = agent("agent-2").await.report("prosody-1", applied(0)).await.unwrap_err();
+    assert_eq!(reason(&refused), "REPLICA_OF_ANOTHER");
+    agent("agent-1").await.report("prosody-1", applied(0)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
