@@ -44,7 +44,7 @@ impl Actor {
 
     async fn forget(&self, id: &str) -> Outcome<()> {
         let request = DeleteReplicaRequest { name: format!("replicas/{id}"), ..Default::default() };
-        Ok(self.replicas().delete_replica(request).await?.into_inner())
+        self.replicas().delete_replica(request).await.map(drop)
     }
 
     async fn converged(
