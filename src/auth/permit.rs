@@ -62,6 +62,8 @@ actions! {
     RollbackPartner(DomainName) = PartnersRollback or PartnersPreview;
     /// Reading the settings.
     GetSettings(()) = SettingsGet;
+    /// Being given the dialback passphrase with the settings.
+    GetDialbackPassphrase(()) = SettingsGetDialbackPassphrase;
     /// Changing the settings.
     UpdateSettings(()) = SettingsUpdate or SettingsPreview;
     /// Seeing how the server is.

@@ -102,6 +102,14 @@ pub struct Limits {
     pub max_listings: usize,
     /// How long a revision is kept for the next page of a listing.
     pub listing_ttl: Duration,
+    /// Watch streams at a time; one more is answered RESOURCE_EXHAUSTED.
+    pub max_watch_streams: usize,
+    /// The same for one subject.
+    pub max_watch_streams_per_subject: usize,
+    /// Commits kept in memory for the watch streams that keep up.
+    pub watch_tail_commits: usize,
+    /// What those commits may weigh together, in bytes by estimate.
+    pub watch_tail_bytes: usize,
     /// How long calls may go on when the server is told to end.
     pub drain_timeout: Duration,
 }
@@ -344,6 +352,18 @@ impl Limits {
             max_batch: r.number("limits.max_batch", 1_000, 1..=10_000),
             max_listings: r.number("limits.max_listings", 256, 1..=10_000),
             listing_ttl: span("limits.listing_ttl", 600, 1_000, 86_400),
+            max_watch_streams: r.number("limits.max_watch_streams", 10_000, 1..=1_000_000),
+            max_watch_streams_per_subject: r.number(
+                "limits.max_watch_streams_per_subject",
+                1_000,
+                1..=1_000_000,
+            ),
+            watch_tail_commits: r.number("limits.watch_tail_commits", 10_000, 1..=1_000_000),
+            watch_tail_bytes: r.size(
+                "limits.watch_tail_bytes",
+                Size::mib(64),
+                Size::kib(64)..=Size::mib(4_096),
+            ),
             drain_timeout: span("limits.drain_timeout", 30, 0, 3_600),
         }
     }

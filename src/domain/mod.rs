@@ -9,6 +9,7 @@ pub mod negotiation;
 pub mod partner;
 pub mod replica;
 pub mod revision;
+pub mod revocation;
 pub mod role;
 pub mod settings;
 pub mod violation;

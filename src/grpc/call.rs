@@ -82,7 +82,8 @@ impl<T> Begun<T> {
     }
 }
 
-fn identity(extensions: &Extensions) -> Result<(Arc<Caller>, Arc<RequestInfo>), Status> {
+/// Who calls, and what is known of his request, as the layers left it.
+pub(super) fn identity(extensions: &Extensions) -> Result<(Arc<Caller>, Arc<RequestInfo>), Status> {
     match (extensions.get::<Arc<Caller>>(), extensions.get::<Arc<RequestInfo>>()) {
         (Some(caller), Some(info)) => Ok((Arc::clone(caller), Arc::clone(info))),
         // Fails closed: a server put together without its layers serves nobody.

@@ -83,6 +83,15 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
     }
 }
 
+/// The resource name of the settings.
+pub const SETTINGS_NAME: &str = "federationSettings";
+
+/// The settings' secret, for those who may have it; empty if none is set.
+pub fn dialback_passphrase(settings: &FederationSettings) -> String {
+    let passphrase = settings.values.dialback_passphrase.as_ref();
+    passphrase.map_or_else(String::new, |secret| secret.expose().to_owned())
+}
+
 /// The settings, without their secret.
 pub fn settings(settings: &FederationSettings) -> pb::FederationSettings {
     let FederationSettings { values, update_time, updater, revision } = settings;
@@ -100,7 +109,7 @@ pub fn settings(settings: &FederationSettings) -> pb::FederationSettings {
         dialback_passphrase,
     } = values;
     pb::FederationSettings {
-        name: "federationSettings".into(),
+        name: SETTINGS_NAME.into(),
         mode: wire_mode(*mode).into(),
         connection_limit: *connection_limit,
         partner_connection_limit: *partner_connection_limit,

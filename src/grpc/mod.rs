@@ -14,11 +14,13 @@ pub mod replicas;
 pub mod roles;
 pub mod settings;
 pub mod status;
-mod watch;
+pub mod watch;
 
 use std::sync::Arc;
 
 use tonic::service::Routes;
+
+use watch::Standing;
 
 use crate::{
     proto::v1::{
@@ -37,22 +39,31 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// The most items of a batch.
     pub max_batch_items: usize,
+    /// The most watch streams.
+    pub max_watch_streams: usize,
+    /// The most watch streams of one subject.
+    pub max_watch_streams_per_subject: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_message_bytes: 4 << 20, max_batch_items: 1_000 }
+        Self {
+            max_message_bytes: 4 << 20,
+            max_batch_items: 1_000,
+            max_watch_streams: 10_000,
+            max_watch_streams_per_subject: 1_000,
+        }
     }
 }
 
-/// Every service of the API on `registry`.
-pub fn routes(registry: &Arc<Registry>, limits: Limits) -> Routes {
+/// Every service of the API on `registry`; streams go on as long as `standing` lets them.
+pub fn routes(registry: &Arc<Registry>, limits: Limits, standing: Arc<dyn Standing>) -> Routes {
     let most = limits.max_message_bytes;
     let registry = || Arc::clone(registry);
     let mut routes = Routes::builder();
     routes
         .add_service(
-            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits))
+            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits, standing))
                 .max_decoding_message_size(most),
         )
         .add_service(

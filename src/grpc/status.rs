@@ -27,6 +27,8 @@ const MAX_TEXT_BYTES: usize = 600;
 
 /// When to try again after an overload.
 const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
+/// When to try for a stream again.
+const RETRY_STREAM: Duration = Duration::from_secs(10);
 /// When to try again what has no room until a person makes some.
 const RETRY_FULL: Duration = Duration::from_secs(60);
 /// When to try another server, or this one after its restart.
@@ -72,6 +74,16 @@ pub fn retry_later(code: Code, reason: &str, message: &str, after: Duration) -> 
     detailed(code, message, reason, [], details)
 }
 
+/// RESOURCE_EXHAUSTED: as many streams as this limit allows.
+pub fn too_many_streams(limit: &str, most: usize) -> Status {
+    let message = format!("{most} streams are open, which {limit} allows; close one, or try later");
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(RETRY_STREAM));
+    details.add_quota_failure_violation(limit, &message);
+    let metadata = [("limit", limit.to_owned())];
+    detailed(Code::ResourceExhausted, message, "TOO_MANY_STREAMS", metadata, details)
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let Error { kind, index } = error;
@@ -111,6 +123,13 @@ impl From<Error> for Status {
                 "the listing's revision is no longer kept; list again from the start",
                 "PAGE_TOKEN_EXPIRED",
                 [("revision", revision.to_string())],
+                ErrorDetails::new(),
+            ),
+            Kind::Compacted { oldest } => detailed(
+                Code::OutOfRange,
+                format!("the history before revision {oldest} is no longer kept; start anew"),
+                "REVISION_COMPACTED",
+                [("oldest_revision", oldest.to_string())],
                 ErrorDetails::new(),
             ),
             Kind::ReplicaOfAnother { replica } => status(

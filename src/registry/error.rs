@@ -56,6 +56,11 @@ pub enum Kind {
         /// The revision of the listing.
         revision: Revision,
     },
+    /// The history asked for is no longer kept: list anew.
+    Compacted {
+        /// The oldest revision whose commit is still kept.
+        oldest: Revision,
+    },
     /// Another subject reports as this replica: choose another id, or have it deleted.
     ReplicaOfAnother {
         /// The replica.
@@ -116,6 +121,9 @@ impl From<Denial> for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        Kind::Internal(error.to_string()).into()
+        match error {
+            StoreError::Compacted { oldest } => Kind::Compacted { oldest }.into(),
+            other => Kind::Internal(other.to_string()).into(),
+        }
     }
 }

@@ -8,18 +8,20 @@ pub mod audit;
 pub mod draft;
 pub mod error;
 pub mod listing;
+pub mod log;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
 pub mod settings;
 pub mod snapshot;
+pub mod watch;
 pub mod writer;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch as bell};
 
 pub use error::{Error, Kind};
 pub use snapshot::Snapshot;
@@ -30,6 +32,7 @@ use crate::{
     domain::{DomainName, Revision},
     store::{Store, StoreError},
 };
+use log::{Entry, Tail, TailLimits};
 use pages::Pages;
 use replicas::{ReplicaOptions, Replicas};
 use writer::Writer;
@@ -46,6 +49,8 @@ pub struct Options {
     pub retained_listings: usize,
     /// How long a snapshot is kept for a listing under way.
     pub listing_ttl: Duration,
+    /// How much of the log is kept in memory for the streams that keep up.
+    pub tail: TailLimits,
     /// What the replicas are allowed.
     pub replicas: ReplicaOptions,
 }
@@ -57,21 +62,35 @@ pub struct Registry {
     current: Arc<Current>,
     writer: Writer,
     pages: Pages,
+    /// As many readers of the store's log at a time as there are cores.
+    replays: Semaphore,
     replicas: Replicas,
     oldest_revision: Revision,
     start_time: Timestamp,
 }
 
-/// What readers see: the snapshot, and a bell that rings with its revision when it changes.
+/// What readers see: the snapshot, the end of the log that led to it, and a bell that rings with
+/// its revision when it changes.
 #[derive(Debug)]
 struct Current {
     snapshot: ArcSwap<Snapshot>,
-    bell: watch::Sender<Revision>,
+    tail: ArcSwap<Tail>,
+    bell: bell::Sender<Revision>,
 }
 
 impl Current {
-    fn publish(&self, snapshot: Snapshot) {
+    fn at(snapshot: Snapshot, limits: TailLimits) -> Self {
+        Self {
+            bell: bell::Sender::new(snapshot.revision()),
+            tail: ArcSwap::from_pointee(Tail::after(&snapshot, limits)),
+            snapshot: ArcSwap::from_pointee(snapshot),
+        }
+    }
+
+    /// For the writer alone. What the bell tells of is there when it rings.
+    fn publish(&self, snapshot: Snapshot, entries: impl IntoIterator<Item = Entry>) {
         let revision = snapshot.revision();
+        self.tail.store(Arc::new(self.tail.load().extended(entries)));
         self.snapshot.store(Arc::new(snapshot));
         self.bell.send_replace(revision);
     }
@@ -112,21 +131,13 @@ impl Registry {
         let oldest_revision = state.oldest_revision;
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
-        let current = Arc::new(Current {
-            bell: watch::Sender::new(snapshot.revision()),
-            snapshot: ArcSwap::from_pointee(snapshot),
-        });
+        let current = Arc::new(Current::at(snapshot, options.tail));
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let replays = Semaphore::new(cores);
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
-        Ok(Self {
-            store,
-            current,
-            writer,
-            pages,
-            replicas,
-            oldest_revision,
-            start_time: Timestamp::now(),
-        })
+        let start_time = Timestamp::now();
+        Ok(Self { store, current, writer, pages, replays, replicas, oldest_revision, start_time })
     }
 
     /// The roles in force.
@@ -154,6 +165,11 @@ impl Registry {
         let mut bell = self.current.bell.subscribe();
         // The sender lives in `self`, so the channel cannot close while this borrow lasts.
         let _ = bell.wait_for(|visible| *visible >= revision).await;
+    }
+
+    /// Wakes every stream although nothing was committed: what it rests on may have changed.
+    pub fn ring(&self) {
+        self.current.bell.send_modify(|_same| {});
     }
 
     /// How the server is. Asks the store for its size, so not for async threads.

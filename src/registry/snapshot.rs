@@ -14,7 +14,7 @@ use crate::{
         AllowedPartner, DomainName, Revision, role,
         settings::{FederationMode, FederationSettings},
     },
-    store::State,
+    store::{Change, Commit, State},
 };
 
 /// Everything at one revision. Cheap to clone.
@@ -189,6 +189,32 @@ impl Snapshot {
     pub(super) fn release(&mut self, partner: &AllowedPartner) {
         for owned in partner.domains() {
             self.owners.remove(owned);
+        }
+    }
+
+    /// Takes back the commit that led to this state.
+    pub(super) fn undo(&mut self, commit: &Commit) {
+        // All at once, as they were made: domains may have moved between partners.
+        for change in &commit.changes {
+            match change {
+                Change::Partner { before: _, after } => self.remove(after),
+                Change::Settings { before, after: _ } => self.settings = Arc::clone(before),
+            }
+        }
+        let partners = commit.changes.iter().filter_map(|change| match change {
+            Change::Partner { before, .. } => before.as_ref(),
+            Change::Settings { .. } => None,
+        });
+        partners.for_each(|before| self.insert(Arc::clone(before)));
+        self.revision = commit.revision.before(1);
+    }
+
+    fn remove(&mut self, partner: &AllowedPartner) {
+        if partner.delete_time.is_some() {
+            self.deleted.remove(&partner.domain);
+        } else {
+            self.release(partner);
+            self.partners.remove(&partner.domain);
         }
     }
 

@@ -17,7 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Current, Error, Kind, Options, Snapshot, audit, draft::Draft};
+use super::{
+    Current, Error, Kind, Options, Snapshot, audit,
+    draft::Draft,
+    log::{Entry, Mark},
+};
 use crate::{
     domain::{
         Revision, Violation,
@@ -220,6 +224,7 @@ struct Group {
     head: ChainHead,
     changes: usize,
     writes: Vec<Write>,
+    marks: Vec<Mark>,
     answers: HashMap<RequestKey, Answer>,
     replies: Vec<(Reply, Committed<AnswerResult>)>,
     kept: Vec<oneshot::Sender<Result<(), Error>>>,
@@ -288,6 +293,7 @@ impl Desk {
             head: self.head,
             changes: 0,
             writes: Vec::new(),
+            marks: Vec::new(),
             answers: HashMap::new(),
             replies: Vec::new(),
             kept: Vec::new(),
@@ -315,6 +321,7 @@ impl Desk {
             let revision = snapshot.revision();
             let resources = audit::resource_changes(&changes);
             let entry = AuditEntry::after(group.head, now, actor.clone(), revision, resources);
+            group.marks.push(Mark::between(&group.snapshot, &snapshot));
             group.snapshot = snapshot;
             group.head = entry.head();
             group.changes += changes.len();
@@ -360,7 +367,10 @@ impl Desk {
                 return;
             }
             self.head = group.head;
-            self.current.publish(group.snapshot);
+            // Answers and replicas alone are no news to those who read and watch.
+            if !group.marks.is_empty() {
+                self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
+            }
         }
         for (reply, committed) in group.replies {
             let _ = reply.send(Ok(committed));

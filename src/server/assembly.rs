@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt};
 use super::{
     ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
     Security, Shutdown, door::GrpcDoor, every, health, layered, on_hangup, reflection,
-    reload_on_change, serve,
+    reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -26,7 +26,7 @@ use crate::{
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     grpc,
-    registry::{self, Registry, replicas::ReplicaOptions},
+    registry::{self, Registry, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -139,6 +139,7 @@ impl Assembly {
             write_queue_length: limits.write_queue,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
+            tail: TailLimits { commits: limits.watch_tail_commits, bytes: limits.watch_tail_bytes },
             replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
         let registry = Arc::new(Registry::open(store, options)?);
@@ -194,8 +195,13 @@ impl Assembly {
         let limits = grpc::Limits {
             max_message_bytes: self.limits.max_message_bytes,
             max_batch_items: self.limits.max_batch,
+            max_watch_streams: self.limits.max_watch_streams,
+            max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
         };
-        let mut routes = grpc::routes(&self.registry, limits).add_service(health_service);
+        let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
+        tasks.spawn(standing.clone().ring(self.registry.clone()));
+        let mut routes =
+            grpc::routes(&self.registry, limits, Arc::new(standing)).add_service(health_service);
         if self.reflection {
             routes = routes.add_service(reflection(shutdown.clone()));
         }

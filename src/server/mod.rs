@@ -18,6 +18,7 @@ mod panics;
 mod refusal;
 mod reload;
 mod shutdown;
+mod standing;
 #[cfg(test)]
 mod tests;
 

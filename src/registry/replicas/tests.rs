@@ -12,7 +12,7 @@ use crate::{
         replica::{Live, Rejection, ServerKind, Sessions},
         role::{DomainScope, Role, built_in_roles},
     },
-    registry::Options,
+    registry::{Options, log::TailLimits},
     store::sled::{SledOptions, SledStore},
 };
 
@@ -31,6 +31,7 @@ impl Office {
             write_queue_length: 16,
             retained_listings: 1,
             listing_ttl: Duration::from_secs(60),
+            tail: TailLimits { commits: 10, bytes: 1 << 20 },
             replicas: ReplicaOptions {
                 max_count: 10,
                 silent_after: Duration::from_secs(90),
@@ -57,8 +58,10 @@ fn call(role: &str) -> Call {
         issuer: "https://issuer.example".into(),
         roles: vec![role.to_owned()],
         expire_time: Timestamp::MAX,
+        good_until: Timestamp::MAX,
         token_id: None,
         key_id: "key".into(),
+        key_fingerprint: [0; 32],
     };
     Call { caller: Arc::new(caller), request_id: "".into(), reason: "".into() }
 }
