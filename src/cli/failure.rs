@@ -35,6 +35,8 @@ pub enum Exit {
     Unavailable = 7,
     /// The question was answered, and the answer is no.
     No = 8,
+    /// It is done, and not in force on every XMPP server.
+    NotEverywhere = 9,
 }
 
 /// The exit codes as the help shows them.
@@ -48,7 +50,8 @@ Exit codes:
   5  conflict: it exists already, or has changed since
   6  a value breaks a rule
   7  the service cannot be reached, or took too long
-  8  the question was answered: no (can-i, resolve --check)";
+  8  the question was answered: no (can-i, resolve --check)
+  9  done, but not in force on every server (--wait, replica wait)";
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]

@@ -56,10 +56,12 @@ api_messages!(
     DescribeCallerResponse,
     FederationSettings,
     PermissionInfo,
+    Replica,
     ResolveDomainResponse,
     Role,
     StatusResponse,
     TestPermissionsResponse,
+    WaitForConvergenceResponse,
     WatchEvent,
 );
 

@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod console;
 mod contexts;
+mod convergence;
 mod diff;
 mod export;
 mod failure;
@@ -22,6 +23,7 @@ mod partner;
 mod permission;
 mod progress;
 mod reference;
+mod replica;
 mod role;
 mod session;
 mod settings;
@@ -98,6 +100,9 @@ enum Command {
     /// The roles and what they allow
     #[command(subcommand)]
     Role(role::RoleCommand),
+    /// The XMPP servers that follow the service, and how far each is
+    #[command(subcommand)]
+    Replica(replica::ReplicaCommand),
     Whoami(caller::WhoamiArgs),
     CanI(caller::CanIArgs),
     Status(caller::StatusArgs),
@@ -155,6 +160,7 @@ impl CommandLine {
             Command::Apply(args) => args.run(&session).await,
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
+            Command::Replica(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
             Command::CanI(args) => args.run(&session).await,
             Command::Status(args) => args.run(&session).await,

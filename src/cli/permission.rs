@@ -29,6 +29,11 @@ pub fn meant_by(text: &str) -> Result<Permission, String> {
         ["role", "get"] => Ok(Permission::RolesGet),
         ["role", "list"] => Ok(Permission::RolesList),
         ["role", "permissions"] => Ok(Permission::PermissionsList),
+        ["replica", "get"] => Ok(Permission::ReplicasGet),
+        ["replica", "list"] => Ok(Permission::ReplicasList),
+        ["replica", "report"] => Ok(Permission::ReplicasReport),
+        ["replica", "delete"] => Ok(Permission::ReplicasDelete),
+        ["replica", "wait"] => Ok(Permission::ReplicasWait),
         ["whoami" | "can-i"] => Ok(Permission::CallerDescribe),
         ["status"] => Ok(Permission::MaintenanceStatus),
         _ => Err(format!(

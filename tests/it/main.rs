@@ -17,6 +17,7 @@ mod informer;
 mod layers;
 mod lists;
 mod partners;
+mod replicas;
 mod resolve;
 mod serve;
 mod settings;

@@ -59,6 +59,9 @@ pub struct Builder {
     client_auth: ClientAuth,
     max_concurrent_requests: Option<usize>,
     limits: Option<Arc<ChangeLimits>>,
+    silent_after: Option<Duration>,
+    max_replicas: Option<usize>,
+    replica_id_is_subject: bool,
 }
 
 type ChangeLimits = dyn Fn(&mut Limits) + Send + Sync;
@@ -85,6 +88,24 @@ impl Builder {
     /// Other limits than the documented ones.
     pub fn limits(mut self, change: impl Fn(&mut Limits) + Send + Sync + 'static) -> Self {
         self.limits = Some(Arc::new(change));
+        self
+    }
+
+    /// How long a replica may be quiet.
+    pub fn silent_after(mut self, quiet: Duration) -> Self {
+        self.silent_after = Some(quiet);
+        self
+    }
+
+    /// The most replicas.
+    pub fn max_replicas(mut self, most: usize) -> Self {
+        self.max_replicas = Some(most);
+        self
+    }
+
+    /// That the id of a replica must be the subject of its token.
+    pub fn replica_id_is_subject(mut self) -> Self {
+        self.replica_id_is_subject = true;
         self
     }
 
@@ -287,6 +308,13 @@ impl Running {
         if let Some(change) = &options.limits {
             change(&mut config.limits);
         }
+        if let Some(quiet) = options.silent_after {
+            config.replicas.silent_after = quiet;
+        }
+        if let Some(most) = options.max_replicas {
+            config.replicas.max_count = most;
+        }
+        config.replicas.id_is_subject = options.replica_id_is_subject;
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains
