@@ -25,6 +25,9 @@ const RATE: u32 = 100;
 /// Writes under way when they come flat out.
 const IN_FLIGHT: usize = 64;
 
+/// Writes before the streams are opened.
+const WARM_UP: u64 = 2_000;
+
 /// Longer than anything takes that works.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -42,7 +45,7 @@ pub struct Crowd {
 /// What was found, round by round.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Resident memory before the streams were opened, and with them.
+    /// Resident memory before the streams were opened, and once they have been told something.
     pub resident: (u64, u64),
     /// At a steady rate: from before the write to the receipt.
     pub p50: Vec<Duration>,
@@ -91,7 +94,11 @@ impl Crowd {
     /// Opens the streams.
     pub async fn gathered(subject: Subject, effort: Effort) -> Self {
         let writer = subject.caller().await;
-        let revision = (subject.protocol.write)(writer.clone(), 0).await;
+        // Writes that nobody follows, so that what the server needs for them is there before.
+        let mut revision = 0;
+        for number in 0..WARM_UP {
+            revision = (subject.protocol.write)(writer.clone(), number).await;
+        }
         let receipts = Rc::new(Receipts::default());
         let followers = LocalSet::new();
         let before = subject.footprint().resident;

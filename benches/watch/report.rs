@@ -33,7 +33,7 @@ struct Row {
     rounds: fn(&Figures, &Effort) -> Vec<f64>,
 }
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 7] = [
     Row {
         title: "100 writes/s: p50 from write to receipt",
         text: micros,
@@ -60,19 +60,11 @@ const ROWS: [Row; 8] = [
         rounds: |figures, _| seconds(&figures.burst),
     },
     Row {
-        title: "memory of one idle stream",
+        title: "memory of one stream",
         text: kilobytes,
         rounds: |figures, effort| {
             let (before, with) = figures.resident;
             vec![with.saturating_sub(before) as f64 / effort.streams as f64]
-        },
-    },
-    Row {
-        title: "memory of one stream after all rounds",
-        text: kilobytes,
-        rounds: |figures, effort| {
-            let grown = figures.resident_at_the_end.saturating_sub(figures.resident.0);
-            vec![grown as f64 / effort.streams as f64]
         },
     },
     Row {
