@@ -45,6 +45,8 @@ pub struct Config {
     pub log: Log,
     /// What it serves.
     pub server: Server,
+    /// What it expects of those who report on XMPP servers.
+    pub replicas: Replicas,
 }
 
 /// Whose tokens are accepted, and how large they may be.
@@ -141,6 +143,18 @@ pub struct Server {
     pub reload_interval: Duration,
 }
 
+/// What the server expects of those who report on XMPP servers.
+#[derive(Clone, Debug)]
+pub struct Replicas {
+    /// The most there may be.
+    pub max_count: usize,
+    /// How long one may be quiet before it counts as silent; it is asked to report three times as
+    /// often.
+    pub silent_after: Duration,
+    /// Whether the id of a replica must be the subject of its token.
+    pub id_is_subject: bool,
+}
+
 /// What is wrong with a configuration, one line for each mistake.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -212,6 +226,7 @@ impl Config {
             limits: Limits::read(r),
             log: Log::read(r),
             server: Server::read(r),
+            replicas: Replicas::read(r),
         }
     }
 }
@@ -377,6 +392,20 @@ impl Server {
                 Span::secs(5),
                 Span::millis(100)..=Span::secs(3_600),
             ),
+        }
+    }
+}
+
+impl Replicas {
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            max_count: r.number("replicas.max_count", 10_000, 1..=100_000),
+            silent_after: r.span(
+                "replicas.silent_after",
+                Span::secs(90),
+                Span::secs(3)..=Span::secs(3_600),
+            ),
+            id_is_subject: r.switch("replicas.id_is_subject", false),
         }
     }
 }

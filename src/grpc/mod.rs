@@ -9,6 +9,8 @@ pub mod parse;
 mod partner_requests;
 pub mod partners;
 pub mod read_mask;
+mod replica_wire;
+pub mod replicas;
 pub mod roles;
 pub mod settings;
 pub mod status;
@@ -25,7 +27,7 @@ use crate::{
         allowed_partner_service_server::AllowedPartnerServiceServer,
         federation_settings_service_server::FederationSettingsServiceServer,
         maintenance_service_server::MaintenanceServiceServer,
-        role_service_server::RoleServiceServer,
+        replica_service_server::ReplicaServiceServer, role_service_server::RoleServiceServer,
     },
     registry::Registry,
 };
@@ -74,14 +76,19 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, standing: Arc<dyn Standi
         .add_service(
             MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
                 .max_decoding_message_size(most),
+        )
+        .add_service(
+            ReplicaServiceServer::new(replicas::Replicas::new(registry()))
+                .max_decoding_message_size(most),
         );
     routes.routes()
 }
 
 /// The full names of the services, as the health service knows them.
-pub const SERVICE_NAMES: [&str; 4] = [
+pub const SERVICE_NAMES: [&str; 5] = [
     crate::proto::v1::allowed_partner_service_server::SERVICE_NAME,
     crate::proto::v1::federation_settings_service_server::SERVICE_NAME,
     crate::proto::v1::role_service_server::SERVICE_NAME,
     crate::proto::v1::maintenance_service_server::SERVICE_NAME,
+    crate::proto::v1::replica_service_server::SERVICE_NAME,
 ];

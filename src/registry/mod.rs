@@ -11,6 +11,7 @@ pub mod listing;
 pub mod log;
 pub mod pages;
 pub mod partners;
+pub mod replicas;
 pub mod settings;
 pub mod snapshot;
 pub mod watch;
@@ -33,6 +34,7 @@ use crate::{
 };
 use log::{Entry, Tail, TailLimits};
 use pages::Pages;
+use replicas::{ReplicaOptions, Replicas};
 use writer::Writer;
 
 /// What a registry allows itself.
@@ -49,6 +51,8 @@ pub struct Options {
     pub listing_ttl: Duration,
     /// How much of the log is kept in memory for the streams that keep up.
     pub tail: TailLimits,
+    /// What the replicas are allowed.
+    pub replicas: ReplicaOptions,
 }
 
 /// The partners and settings at their last revision, and the only way to change them.
@@ -60,6 +64,7 @@ pub struct Registry {
     pages: Pages,
     /// As many readers of the store's log at a time as there are cores.
     replays: Semaphore,
+    replicas: Replicas,
     oldest_revision: Revision,
     start_time: Timestamp,
 }
@@ -120,7 +125,9 @@ impl Registry {
     /// # Errors
     /// What [`Store::load`] reports.
     pub fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, StoreError> {
-        let state = store.load()?;
+        let mut state = store.load()?;
+        let kept = std::mem::take(&mut state.replicas);
+        let replicas = Replicas::new(kept, options.replicas.clone());
         let oldest_revision = state.oldest_revision;
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
@@ -130,7 +137,7 @@ impl Registry {
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
         let start_time = Timestamp::now();
-        Ok(Self { store, current, writer, pages, replays, oldest_revision, start_time })
+        Ok(Self { store, current, writer, pages, replays, replicas, oldest_revision, start_time })
     }
 
     /// The roles in force.
@@ -188,6 +195,9 @@ impl Registry {
 
     /// Refuses further writes, waits for those under way to be on the disk, and ends the writer.
     pub async fn close(&self) {
+        if let Err(error) = self.save_replicas().await {
+            tracing::warn!(?error, "what the replicas reported last was not kept");
+        }
         self.writer.close().await;
     }
 }
