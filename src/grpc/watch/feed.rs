@@ -2,12 +2,11 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::stream;
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{Standing, WatchStream, encode::Batch, places::Place};
+use super::{Standing, encode::Batch, places::Place};
 use crate::{
     auth::{Caller, layer::Rejection},
     grpc::status,
@@ -74,17 +73,16 @@ impl Feed {
         Ok(())
     }
 
-    pub fn into_stream(self) -> WatchStream {
-        Box::pin(stream::unfold(Some(Box::new(self)), |feed| async {
-            let mut feed = feed?;
-            match feed.next().await {
-                Ok(message) => Some((Ok(message), Some(feed))),
-                Err(end) => Some((Err(end), None)),
-            }
-        }))
+    /// Whether it is still telling the state at its start, and so holds on to it.
+    pub fn tells_state(&self) -> bool {
+        self.watcher.progress().is_none()
     }
 
-    async fn next(&mut self) -> Message {
+    /// The next message, once there is one.
+    ///
+    /// # Errors
+    /// How the stream ends.
+    pub async fn next(&mut self) -> Message {
         if let Some(farewell) = self.farewell.take() {
             return Err(farewell);
         }
@@ -108,13 +106,16 @@ impl Feed {
     }
 
     /// Whether the caller may go on.
-    fn check(&mut self) -> Result<(), Status> {
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED or PERMISSION_DENIED.
+    pub fn check(&mut self) -> Result<(), Status> {
         self.standing.check(&self.caller, Timestamp::now()).map_err(Rejection::Token)?;
         Ok(self.watcher.renew()?)
     }
 
     fn owes_progress(&self) -> bool {
-        Instant::now() >= self.progress_due && self.watcher.progress().is_some()
+        Instant::now() >= self.progress_due && !self.tells_state()
     }
 
     fn message(&mut self, batch: Batch, synced: bool) -> WatchAllowedPartnersResponse {
@@ -125,7 +126,7 @@ impl Feed {
     /// A last word about progress, and then the end.
     fn leave(&mut self) -> Message {
         let end = status::draining();
-        if self.watcher.progress().is_none() {
+        if self.tells_state() {
             return Err(end);
         }
         self.farewell = Some(end);
