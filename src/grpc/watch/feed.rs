@@ -14,7 +14,8 @@ use crate::{
     registry::watch::{Stop, Watcher},
 };
 
-/// No timer is set further ahead.
+/// No timer is set nearer or further ahead.
+const NEAR: Duration = Duration::from_millis(50);
 const FAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// A watcher, and what its stream rests on.
@@ -45,10 +46,8 @@ impl Feed {
         progress_interval: Duration,
         place: Place,
     ) -> Self {
-        let now = Instant::now();
-        let left = Timestamp::now().duration_until(caller.good_until);
-        let good_until = now + Duration::try_from(left).unwrap_or_default().min(FAR);
-        let progress_due = now + progress_interval;
+        let good_until = good_until(&caller);
+        let progress_due = Instant::now() + progress_interval;
         Self {
             watcher,
             standing,
@@ -111,6 +110,10 @@ impl Feed {
     /// UNAUTHENTICATED or PERMISSION_DENIED.
     pub fn check(&mut self) -> Result<(), Status> {
         self.standing.check(&self.caller, Timestamp::now()).map_err(Rejection::Token)?;
+        if Instant::now() >= self.good_until {
+            // The clock on the wall is behind the one that the timer goes by.
+            self.good_until = good_until(&self.caller);
+        }
         Ok(self.watcher.renew()?)
     }
 
@@ -144,4 +147,10 @@ impl Feed {
             () = self.timer.as_mut() => {}
         }
     }
+}
+
+/// When to look whether the caller's token has come to its end.
+fn good_until(caller: &Caller) -> Instant {
+    let left = Duration::try_from(Timestamp::now().duration_until(caller.good_until));
+    Instant::now() + left.unwrap_or_default().clamp(NEAR, FAR)
 }
