@@ -15,7 +15,7 @@ use super::{
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
-    watch::{Places, Standing, WatchStream},
+    watch::{Streams, WatchStream},
 };
 use crate::{
     auth::{
@@ -48,19 +48,17 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 pub struct Partners {
     pub(super) registry: Arc<Registry>,
     limits: Limits,
-    pub(super) places: Places,
-    pub(super) standing: Arc<dyn Standing>,
+    pub(super) streams: Arc<Streams>,
     /// As many scans at a time as there are cores; further ones wait their turn, within their
     /// deadline.
     pub(super) scans: Semaphore,
 }
 
 impl Partners {
-    /// The handlers on `registry`; streams go on as long as `standing` lets them.
-    pub fn new(registry: Arc<Registry>, limits: Limits, standing: Arc<dyn Standing>) -> Self {
+    /// The handlers on `registry`, which open their streams among `streams`.
+    pub fn new(registry: Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let places = Places::new(limits.max_watch_streams, limits.max_watch_streams_per_subject);
-        Self { registry, limits, places, standing, scans: Semaphore::new(cores) }
+        Self { registry, limits, streams, scans: Semaphore::new(cores) }
     }
 
     async fn list(&self, permit: Permit<ListPartners>, query: ListQuery) -> Result<Page, Status> {

@@ -231,6 +231,12 @@ pub fn draining() -> Status {
     retry_later(Code::Unavailable, "DRAINING", message, RETRY_DRAINING)
 }
 
+/// ABORTED: the client paused for too long while the state was told.
+pub fn state_given_up() -> Status {
+    let message = "the state was not read on for too long and is no longer kept; start anew";
+    status(Code::Aborted, "STATE_GIVEN_UP", message)
+}
+
 /// INTERNAL; `text` goes to the log alone.
 pub fn internal(text: &str) -> Status {
     tracing::error!(error = text, "internal error");

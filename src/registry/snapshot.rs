@@ -247,6 +247,11 @@ impl Snapshot {
         self.settings = settings;
     }
 
+    #[cfg(test)]
+    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
     pub(super) const fn set_revision(&mut self, revision: Revision) {
         self.revision = revision;
     }

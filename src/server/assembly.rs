@@ -14,7 +14,8 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
-    Security, Shutdown, door::GrpcDoor, every, expire_in_time, health, layered, on_hangup,
+    STREAM_SWEEP_INTERVAL, Security, Shutdown, door::GrpcDoor, every, expire_in_time, health,
+    layered, on_hangup,
     reflection, reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
-    grpc,
+    grpc::{self, watch::Streams},
     registry::{self, Registry, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
@@ -200,8 +201,13 @@ impl Assembly {
         };
         let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
-        let mut routes =
-            grpc::routes(&self.registry, limits, Arc::new(standing)).add_service(health_service);
+        let streams = Arc::new(Streams::new(limits, Arc::new(standing)));
+        let swept = streams.clone();
+        tasks.spawn(every(STREAM_SWEEP_INTERVAL, shutdown.clone(), move || {
+            swept.sweep();
+            std::future::ready(())
+        }));
+        let mut routes = grpc::routes(&self.registry, limits, streams).add_service(health_service);
         if self.reflection {
             routes = routes.add_service(reflection(shutdown.clone()));
         }

@@ -3,8 +3,10 @@
 use std::{fs, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use partnerd::dev::DevFolder;
-use partnerd::proto::v1::WatchAllowedPartnersRequest;
+use partnerd::{
+    dev::DevFolder,
+    proto::v1::{self as pb, AllowedPartner, WatchAllowedPartnersRequest},
+};
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;
@@ -12,7 +14,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{
     TestServer,
-    actor::{metadata, reason},
+    actor::{metadata, name, reason},
     tokens::{self, signed},
 };
 
@@ -34,6 +36,49 @@ async fn a_stream_ends_with_its_token() {
     let good_until = Timestamp::from_second(expiry + 30).unwrap();
     let late = good_until.duration_until(Timestamp::now());
     assert!(late >= SignedDuration::ZERO && late < BOUND, "{late:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_leaves_its_place_when_its_token_ends() {
+    let server = TestServer::builder()
+        .limits(|limits| limits.max_watch_streams_per_subject = 1)
+        .start()
+        .await;
+    // More than a connection takes before somebody reads.
+    let admin = server.admin();
+    for batch in 0..8 {
+        let partner = |number| AllowedPartner {
+            name: name(&format!("p{batch}-{number}.example")),
+            description: "d".repeat(1_000),
+            ..Default::default()
+        };
+        let upsert = |number| pb::UpdateAllowedPartnerRequest {
+            allowed_partner: Some(partner(number)),
+            allow_missing: true,
+            ..Default::default()
+        };
+        let requests = (0..1_000).map(upsert).collect();
+        let request = pb::BatchUpdateAllowedPartnersRequest { requests, ..Default::default() };
+        admin.partners().batch_update_allowed_partners(request).await.unwrap();
+    }
+    let expiry = Timestamp::now().as_second() - 27;
+    let token = |expiry: i64| {
+        let claims = json!({"iss": tokens::ISSUER, "aud": tokens::AUDIENCE, "sub": "jo",
+            "roles": ["viewer"], "iat": expiry - 600, "exp": expiry});
+        signed(&server, &claims)
+    };
+    let mut unread = server.with_token(&token(expiry)).await.watch_from(0).await;
+    let again = server.with_token(&token(expiry + 600)).await;
+    let mut opened = again.watch(WatchAllowedPartnersRequest::default()).await;
+    assert!(opened.is_err(), "the place is taken");
+    while opened.is_err() {
+        tokio::task::yield_now().await;
+        opened = again.watch(WatchAllowedPartnersRequest::default()).await;
+    }
+    let good_until = Timestamp::from_second(expiry + 30).unwrap();
+    let late = good_until.duration_until(Timestamp::now());
+    assert!(late >= SignedDuration::ZERO && late < BOUND + BOUND, "{late:?}");
+    assert_eq!(unread.end().await.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
