@@ -10,6 +10,7 @@ pub mod error;
 pub mod listing;
 pub mod pages;
 pub mod partners;
+pub mod retention;
 pub mod settings;
 pub mod snapshot;
 pub mod writer;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use error::{Error, Kind};
+pub use retention::Retention;
 pub use snapshot::Snapshot;
 pub use writer::{Committed, Request};
 
@@ -44,6 +46,8 @@ pub struct Options {
     pub retained_listings: usize,
     /// How long a snapshot is kept for a listing under way.
     pub listing_ttl: Duration,
+    /// How long the history is kept.
+    pub retention: Retention,
 }
 
 /// The partners and settings at their last revision, and the only way to change them.
@@ -53,7 +57,7 @@ pub struct Registry {
     current: Arc<Current>,
     writer: Writer,
     pages: Pages,
-    oldest_revision: Revision,
+    retention: Retention,
     start_time: Timestamp,
 }
 
@@ -102,7 +106,6 @@ impl Registry {
     /// What [`Store::load`] reports.
     pub fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, StoreError> {
         let state = store.load()?;
-        let oldest_revision = state.oldest_revision;
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
         let current = Arc::new(Current {
@@ -110,8 +113,9 @@ impl Registry {
             snapshot: ArcSwap::from_pointee(snapshot),
         });
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
+        let retention = options.retention;
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
-        Ok(Self { store, current, writer, pages, oldest_revision, start_time: Timestamp::now() })
+        Ok(Self { store, current, writer, pages, retention, start_time: Timestamp::now() })
     }
 
     /// The roles in force.
@@ -146,7 +150,7 @@ impl Registry {
         let snapshot = self.snapshot();
         Status {
             revision: snapshot.revision(),
-            oldest_revision: self.oldest_revision,
+            oldest_revision: snapshot.oldest_revision(),
             partners: snapshot.partner_count(),
             deleted_partners: snapshot.deleted_count(),
             domains: snapshot.domain_count(),

@@ -13,8 +13,9 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, Reload, Security, Shutdown,
-    door::GrpcDoor, every, health, layered, on_hangup, reflection, reload_on_change, serve,
+    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL, Reload,
+    Security, Shutdown, door::GrpcDoor, every, health, layered, on_hangup, reflection,
+    reload_on_change, serve,
 };
 use crate::{
     auth::{
@@ -25,7 +26,7 @@ use crate::{
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     grpc,
-    registry::{self, Registry},
+    registry::{self, Registry, Retention},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -120,14 +121,24 @@ impl Assembly {
         let verifier = Arc::new(verifier);
         let reloads = reloads(&config, &verifier, &security);
         // Everything by name: a new section fails to compile until it is thought of here.
-        let Config { listen: _, data_dir: _, dev: _, tls: _, auth: _, limits, log: _, server } =
-            config;
+        let Config {
+            listen: _,
+            data_dir: _,
+            dev: _,
+            tls: _,
+            auth: _,
+            history,
+            limits,
+            log: _,
+            server,
+        } = config;
         let config::Server { local_domains, reflection, reload_interval } = server;
         let options = registry::Options {
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
+            retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
         };
         let registry = Arc::new(Registry::open(store, options)?);
         let development = None;
@@ -202,9 +213,13 @@ impl Assembly {
         tasks.spawn(on_hangup(now.clone())?);
         tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
 
-        let registry = self.registry;
+        let registry = self.registry.clone();
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
+        let registry = self.registry;
+        tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
+            compact(registry.clone())
+        }));
         if let Some(folder) = self.development {
             tasks.spawn(every(DEV_REFRESH_INTERVAL, shutdown.clone(), move || {
                 refresh(folder.clone())
@@ -231,6 +246,20 @@ async fn sweep(registry: Arc<Registry>) {
             }
             Err(error) => {
                 tracing::warn!(?error, "cannot forget old answers");
+                return;
+            }
+        }
+    }
+}
+
+async fn compact(registry: Arc<Registry>) {
+    loop {
+        match registry.compact_history().await {
+            Ok(0) => return,
+            Ok(commits) => tracing::debug!(commits, "removed history that is kept no longer"),
+            // The writer said so once, or is busy, or goes away; the next sweep tries again.
+            Err(error) => {
+                tracing::debug!(?error, "cannot remove old history now");
                 return;
             }
         }

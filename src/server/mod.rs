@@ -32,7 +32,7 @@ use crate::{config::Limits, telemetry::Telemetry};
 pub use self::{
     accept::{Security, serve},
     assembly::{Assembly, StartError, credentials, listen},
-    background::{ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, every},
+    background::{ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL, every},
     concurrency::Concurrency,
     deadline::Deadline,
     grpc_only::GrpcOnly,

@@ -40,6 +40,13 @@
 //! Values stay at or below 4 KiB, because a large page would go to a blob file, which nothing ever
 //! syncs. sled's `watch_prefix` is not used: one subscriber that stops reading stops every writer.
 //!
+//! # Compaction
+//!
+//! Old commits leave the log a batch at a time, and with them the deleted partners that nobody can
+//! bring back any more. The oldest revision that readers are told of moves before the batch is
+//! applied, so a reader that misses a commit finds out that it was compacted. sled keeps the space
+//! of what was removed in its file and fills it again (`docs/storage.md` has figures).
+//!
 //! # A crash
 //!
 //! sled recovers a batch whole or not at all. A group that was not acknowledged may be there after
@@ -96,7 +103,7 @@ use self::{
     open::Opened,
 };
 use super::{
-    Answer, Commit, RequestKey, State, Store, StoreError, Write,
+    Answer, Commit, Compacted, RequestKey, State, Store, StoreError, Write,
     codec::{self, Damage, Stored, Texts},
 };
 use crate::domain::{Revision, audit::AuditEntry};
@@ -191,6 +198,7 @@ impl SledStore {
         }
         let (batch, note) = group.into_batch();
         *lock(&self.found) = None;
+        lock(&self.published).oldest_revision = note.oldest_revision;
         self.folder.shielded("writing", || {
             self.tree.apply_batch(batch)?;
             self.tree.flush()
@@ -272,8 +280,13 @@ impl Store for SledStore {
         if after.next() < oldest {
             return Err(StoreError::Compacted { oldest });
         }
-        self.numbered(after.next().get(), revision.get(), limit, |number| {
+        let commits = self.numbered(after.next().get(), revision.get(), limit, |number| {
             layout::commit_key(Revision::new(number))
+        });
+        commits.map_err(|error| match lock(&self.published).oldest_revision {
+            // They went while they were being read.
+            oldest if after.next() < oldest => StoreError::Compacted { oldest },
+            _ => error,
         })
     }
 
@@ -302,6 +315,10 @@ impl Store for SledStore {
 
     fn forget_answers(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.commit(|batch| batch.forget_answers(now))
+    }
+
+    fn compact(&self, before: Revision, limit: usize) -> Result<Compacted, StoreError> {
+        self.commit(|batch| batch.compact(before, limit))
     }
 
     fn size_on_disk(&self) -> u64 {

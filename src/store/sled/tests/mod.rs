@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod space;
 
 use std::{
     io,
