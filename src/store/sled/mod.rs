@@ -35,7 +35,7 @@
 //! A group is one sled batch with the note in it. Then `flush`, which hands sled's buffers to the
 //! operating system; then `sync_data` on a handle of our own on the log, because sled's flush is
 //! `sync_file_range` on Linux and no sync. Only then is the group acknowledged, and the head file
-//! follows. sled's own periodic flush is off.
+//! follows.
 //!
 //! Values stay at or below 4 KiB, because a large page would go to a blob file, which nothing ever
 //! syncs. sled's `watch_prefix` is not used: one subscriber that stops reading stops every writer.
@@ -44,8 +44,11 @@
 //!
 //! Old commits leave the log a batch at a time, and with them the deleted partners that nobody can
 //! bring back any more. The oldest revision that readers are told of moves before the batch is
-//! applied, so a reader that misses a commit finds out that it was compacted. sled keeps the space
-//! of what was removed in its file and fills it again (`docs/storage.md` has figures).
+//! applied, so a reader that misses a commit finds out that it was compacted.
+//!
+//! sled writes its log in segments and fills one anew once nothing in it is needed. Its periodic
+//! flush empties those that are half needed, and is therefore on, but only after the check at start:
+//! a store in doubt is not to be moved about.
 //!
 //! # A crash
 //!
