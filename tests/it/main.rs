@@ -7,6 +7,7 @@ mod harness;
 mod access;
 mod cli;
 mod cli_files;
+mod crash;
 mod durability;
 mod filters;
 mod hostile;
