@@ -13,9 +13,9 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL, Reload,
-    Security, Shutdown, door::GrpcDoor, every, health, layered, on_hangup, reflection,
-    reload_on_change, serve,
+    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
+    REPLICA_SAVE_INTERVAL, Reload, Security, Shutdown, door::GrpcDoor, every, health, layered,
+    on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -26,7 +26,7 @@ use crate::{
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     grpc,
-    registry::{self, Registry, Retention},
+    registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -131,7 +131,9 @@ impl Assembly {
             limits,
             log: _,
             server,
+            replicas,
         } = config;
+        let config::Replicas { max_count, silent_after, id_is_subject } = replicas;
         let config::Server { local_domains, reflection, reload_interval } = server;
         let options = registry::Options {
             local_domains: local_domains.into_iter().collect(),
@@ -139,6 +141,8 @@ impl Assembly {
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
             retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
+            tail: TailLimits { commits: limits.watch_tail_commits, bytes: limits.watch_tail_bytes },
+            replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
         let registry = Arc::new(Registry::open(store, options)?);
         let development = None;
@@ -193,8 +197,13 @@ impl Assembly {
         let limits = grpc::Limits {
             max_message_bytes: self.limits.max_message_bytes,
             max_batch_items: self.limits.max_batch,
+            max_watch_streams: self.limits.max_watch_streams,
+            max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
         };
-        let mut routes = grpc::routes(&self.registry, limits).add_service(health_service);
+        let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
+        tasks.spawn(standing.clone().ring(self.registry.clone()));
+        let mut routes =
+            grpc::routes(&self.registry, limits, Arc::new(standing)).add_service(health_service);
         if self.reflection {
             routes = routes.add_service(reflection(shutdown.clone()));
         }
@@ -213,13 +222,20 @@ impl Assembly {
         tasks.spawn(on_hangup(now.clone())?);
         tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
 
-        let registry = self.registry.clone();
+        let registry = self.registry;
+        let replicas = registry.clone();
+        tasks.spawn(every(REPLICA_SAVE_INTERVAL, shutdown.clone(), move || save(replicas.clone())));
+        let (waits, ending) = (registry.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            ending.draining().await;
+            waits.end_waits();
+        });
+        let history = registry.clone();
+        tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
+            compact(history.clone())
+        }));
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
-        let registry = self.registry;
-        tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
-            compact(registry.clone())
-        }));
         if let Some(folder) = self.development {
             tasks.spawn(every(DEV_REFRESH_INTERVAL, shutdown.clone(), move || {
                 refresh(folder.clone())
@@ -263,6 +279,12 @@ async fn compact(registry: Arc<Registry>) {
                 return;
             }
         }
+    }
+}
+
+async fn save(registry: Arc<Registry>) {
+    if let Err(error) = registry.save_replicas().await {
+        tracing::warn!(?error, "what the replicas report cannot be kept yet");
     }
 }
 

@@ -19,3 +19,4 @@ mod serve;
 mod settings;
 mod tls;
 mod uses;
+mod watch;

@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod process;
+pub mod stream;
 pub mod tokens;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
