@@ -21,6 +21,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     revision: Revision,
+    oldest_revision: Revision,
     /// The partners in force by primary domain, for listings in order.
     partners: OrdMap<DomainName, Arc<AllowedPartner>>,
     /// The deleted partners by primary domain; never one that is in force as well.
@@ -73,6 +74,7 @@ impl Snapshot {
             snapshot.insert(partner);
         }
         snapshot.revision = state.revision;
+        snapshot.oldest_revision = state.oldest_revision;
         // A deleted partner may be forgotten together with the commit that deleted it.
         let forgotten = Revision::new(state.oldest_revision.get().saturating_sub(1));
         snapshot.list_revision = snapshot.list_revision.max(forgotten).min(state.revision);
@@ -82,6 +84,12 @@ impl Snapshot {
     /// The revision of this view.
     pub const fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The oldest revision whose commit was in the log when this view was made; the next one if the
+    /// log was empty. A later view of the same revision may have less.
+    pub const fn oldest_revision(&self) -> Revision {
+        self.oldest_revision
     }
 
     /// The last revision that changed a partner or the settings: what the XMPP servers follow.
@@ -212,6 +220,14 @@ impl Snapshot {
     pub(super) fn release(&mut self, partner: &AllowedPartner) {
         for owned in partner.domains() {
             self.owners.remove(owned);
+        }
+    }
+
+    /// Forgets the history before `oldest`, and the deleted partners that went with it.
+    pub(super) fn forget(&mut self, oldest: Revision, purged: &[DomainName]) {
+        self.oldest_revision = oldest;
+        for domain in purged {
+            self.deleted.remove(domain);
         }
     }
 

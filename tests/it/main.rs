@@ -8,6 +8,7 @@ mod access;
 mod agent;
 mod cli;
 mod cli_files;
+mod crash;
 mod durability;
 mod expiry;
 mod filters;

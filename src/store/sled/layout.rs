@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The format of the store as a whole. Raised when an older version could not read it.
-pub(super) const STORE_FORMAT: u32 = 1;
+pub(super) const STORE_FORMAT: u32 = 2;
 
 /// The most bytes of one sled value; a longer one is kept in parts.
 ///

@@ -25,14 +25,37 @@ pub struct DevServer {
 impl DevServer {
     /// Starts a server in `folder`, on the data that is there, and waits until it listens.
     pub fn start(folder: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_partnerd"))
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+        Self::spawn(folder, arguments).ready()
+    }
+
+    /// Starts a server and does not wait for it.
+    pub fn spawn(folder: &Path, arguments: &[&str]) -> Self {
+        Self::spawn_by(Command::new(env!("CARGO_BIN_EXE_partnerd")), folder, arguments)
+    }
+
+    /// The same by a command that becomes the server.
+    pub fn spawn_by(mut command: Command, folder: &Path, arguments: &[&str]) -> Self {
+        let child = command
             .args(["serve", "--dev", "--listen", "127.0.0.1:0"])
+            .args(arguments)
             .current_dir(folder)
+            // A setting of a test, which the server would take for one of its own.
+            .env_remove("PARTNERD_CRASH_ROUNDS")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the binary was built with this test");
-        let stdout = child.stdout.take().expect("it is piped");
+        Self { child, folder: folder.to_owned(), greeting: String::new() }
+    }
+
+    /// The server once it listens.
+    pub fn ready(mut self) -> Self {
+        let stdout = self.child.stdout.take().expect("it is piped");
         let (lines, printed) = mpsc::channel();
         thread::spawn(move || {
             // Reads on after the test has seen enough, so that the server can always print.
@@ -40,16 +63,14 @@ impl DevServer {
                 let _ = lines.send(line);
             }
         });
-        let mut greeting = String::new();
-        while !greeting.contains("partnerctl") {
+        while !self.greeting.contains("partnerctl") {
             let line = printed.recv_timeout(START).unwrap_or_else(|_| {
-                let _ = child.kill();
-                panic!("the server did not say where it listens:\n{greeting}")
+                panic!("the server did not say where it listens:\n{}", self.greeting)
             });
-            greeting.push_str(&line);
-            greeting.push('\n');
+            self.greeting.push_str(&line);
+            self.greeting.push('\n');
         }
-        Self { child, folder: folder.to_owned(), greeting }
+        self
     }
 
     /// The id of its process.
