@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::audit::Actor;
+use crate::domain::{audit::Actor, revocation::Credential};
 
 /// Who a verified token says the caller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +18,22 @@ pub struct Caller {
     pub roles: Vec<String>,
     /// When the token expires (`exp`, without leeway).
     pub expire_time: Timestamp,
+    /// Until when he is believed: `exp` and the issuer's leeway.
+    pub good_until: Timestamp,
     /// The token's `jti`, if it has one.
     pub token_id: Option<Arc<str>>,
     /// The id of the key that signed the token, unique among the issuer's keys.
     pub key_id: Arc<str>,
+    /// A SHA-256 of that key and its algorithm: another key under the same id has another.
+    pub key_fingerprint: [u8; 32],
+}
+
+impl Caller {
+    /// What of him can be revoked.
+    pub const fn credential(&self) -> Credential<'_> {
+        let Self { issuer, subject, token_id, key_id, .. } = self;
+        Credential { issuer, subject, token_id: token_id.as_ref(), key_id }
+    }
 }
 
 /// A call that an authenticated caller makes.

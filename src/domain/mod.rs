@@ -8,6 +8,7 @@ pub mod mask;
 pub mod negotiation;
 pub mod partner;
 pub mod revision;
+pub mod revocation;
 pub mod role;
 pub mod settings;
 pub mod violation;

@@ -36,6 +36,7 @@ pub(super) struct KeySet {
 pub(super) struct VerificationKey {
     id: Arc<str>,
     algorithm: Algorithm,
+    fingerprint: [u8; 32],
     material: Material,
 }
 
@@ -105,6 +106,11 @@ impl KeySet {
         }
     }
 
+    /// Whether the key with this id is there and has this fingerprint.
+    pub(super) fn holds(&self, id: &str, fingerprint: &[u8; 32]) -> bool {
+        self.keys.iter().any(|key| &*key.id == id && key.fingerprint == *fingerprint)
+    }
+
     /// Whether it was made from files with this fingerprint.
     pub(super) fn is_from(&self, fingerprint: &digest::Digest) -> bool {
         self.fingerprint.as_ref() == fingerprint.as_ref()
@@ -123,6 +129,11 @@ impl VerificationKey {
         &self.id
     }
 
+    /// A SHA-256 of the key and its algorithm.
+    pub(super) const fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+
     /// Whether `signature` is this key's over `message`, by this key's algorithm.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
@@ -138,12 +149,11 @@ impl VerificationKey {
         accepted: &[Algorithm],
     ) -> Result<Self, String> {
         let algorithm = bind(fitting(&jwk.algorithm), stated, accepted)?;
-        let id = match kid {
-            Some(kid) => kid.to_owned(),
-            None => thumbprint(jwk)?,
-        };
+        let thumbprint = thumbprint(jwk)?;
+        let fingerprint = fingerprint(algorithm, thumbprint.as_bytes());
+        let id = kid.map_or(thumbprint, str::to_owned).into();
         let material = Material::Public(public_material(&jwk.algorithm, algorithm)?);
-        Ok(Self { id: id.into(), algorithm, material })
+        Ok(Self { id, algorithm, fingerprint, material })
     }
 
     fn from_secret(
@@ -168,8 +178,9 @@ impl VerificationKey {
                 secret.len()
             ));
         }
+        let fingerprint = fingerprint(algorithm, secret);
         let material = Material::Secret(Box::new(hmac::Key::new(hash, secret)));
-        Ok(Self { id: kid.unwrap_or("secret").into(), algorithm, material })
+        Ok(Self { id: kid.unwrap_or("secret").into(), algorithm, fingerprint, material })
     }
 }
 
@@ -234,6 +245,15 @@ fn bind(
 fn thumbprint(jwk: &Jwk) -> Result<String, String> {
     jwk.thumbprint(ThumbprintHash::SHA256)
         .map_err(|_| "its key has no thumbprint; state a `kid`".into())
+}
+
+fn fingerprint(algorithm: Algorithm, key: &[u8]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(format!("{algorithm:?}:").as_bytes());
+    context.update(key);
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
 }
 
 fn public_material(

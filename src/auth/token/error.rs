@@ -67,6 +67,11 @@ pub enum TokenError {
         /// Its `nbf` or `iat`.
         at: Timestamp,
     },
+    /// The token, its subject or its key has been revoked.
+    #[error(
+        "the token has been revoked, or its subject or key has; ask an administrator of this service"
+    )]
+    Revoked,
 }
 
 impl TokenError {
@@ -87,6 +92,7 @@ impl TokenError {
             Self::AudienceWrong => "TOKEN_AUDIENCE_WRONG",
             Self::Expired { .. } => "TOKEN_EXPIRED",
             Self::NotYetValid { .. } => "TOKEN_NOT_YET_VALID",
+            Self::Revoked => "TOKEN_REVOKED",
         }
     }
 }

@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
+use tokio::sync::watch;
 
 use self::claims::Claims;
 pub use self::error::TokenError;
@@ -33,6 +34,7 @@ use super::{
     issuer::{AuthConfigError, IssuerConfig, IssuerRules, media_type},
     keys::{KeyFiles, KeySet, NoKey, VerificationKey},
 };
+use crate::domain::revocation::Revocations;
 
 /// What a token may cost before it is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct TokenLimits {
 pub struct Verifier {
     issuers: HashMap<Arc<str>, Issuer>,
     limits: TokenLimits,
+    revocations: ArcSwap<Revocations>,
+    bell: watch::Sender<u64>,
 }
 
 /// What a [`Verifier::reload`] did.
@@ -99,7 +103,8 @@ impl Verifier {
                 ));
             }
         }
-        Ok(Self { issuers: known, limits })
+        let (revocations, bell) = (ArcSwap::default(), watch::Sender::new(0));
+        Ok(Self { issuers: known, limits, revocations, bell })
     }
 
     /// Says who the bearer of `token` is at the time `now`.
@@ -117,7 +122,37 @@ impl Verifier {
         if !key.verifies(token.signed, &token.signature) {
             return Err(TokenError::SignatureInvalid);
         }
-        issuer.caller(&token.payload, Arc::clone(key.id()), now).map(Arc::new)
+        let caller = issuer.caller(&token.payload, key, now)?;
+        self.not_revoked(&caller, now)?;
+        Ok(Arc::new(caller))
+    }
+
+    /// Whether a caller who was believed still is: his token has not expired, his issuer still has
+    /// the key that signed it, and nothing of it has been revoked. For streams that outlive the
+    /// request that began them.
+    ///
+    /// # Errors
+    /// Why he is no longer believed.
+    pub fn still_valid(&self, caller: &Caller, now: Timestamp) -> Result<(), TokenError> {
+        if now >= caller.good_until {
+            return Err(TokenError::Expired { at: caller.expire_time });
+        }
+        let issuer = self.issuers.get(&caller.issuer).ok_or(TokenError::IssuerUnknown)?;
+        if !issuer.keys.load().holds(&caller.key_id, &caller.key_fingerprint) {
+            return Err(TokenError::KeyUnknown);
+        }
+        self.not_revoked(caller, now)
+    }
+
+    /// Puts these revocations into force at once, in place of those before.
+    pub fn set_revocations(&self, revocations: Arc<Revocations>) {
+        self.revocations.store(revocations);
+        self.ring();
+    }
+
+    /// A bell that rings after keys or revocations have changed. Its number says nothing else.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
     }
 
     /// Reads every key file again and puts what has changed into force at once. An issuer whose
@@ -133,7 +168,21 @@ impl Verifier {
                 Err(error) => outcome.failed.push(error),
             }
         }
+        if !outcome.changed.is_empty() {
+            self.ring();
+        }
         outcome
+    }
+
+    fn not_revoked(&self, caller: &Caller, now: Timestamp) -> Result<(), TokenError> {
+        match self.revocations.load().find(caller.credential(), now) {
+            Some(_) => Err(TokenError::Revoked),
+            None => Ok(()),
+        }
+    }
+
+    fn ring(&self) {
+        self.bell.send_modify(|rung| *rung += 1);
     }
 
     /// Every key in force, as issuer and key id.
@@ -207,7 +256,7 @@ impl Issuer {
     fn caller(
         &self,
         payload: &Claims,
-        key_id: Arc<str>,
+        key: &VerificationKey,
         now: Timestamp,
     ) -> Result<Caller, TokenError> {
         let expire_time = self.check_times(payload, now)?;
@@ -219,8 +268,10 @@ impl Issuer {
             issuer: Arc::clone(&self.name),
             roles: self.roles(payload)?,
             expire_time,
+            good_until: expire_time.saturating_add(self.rules.leeway).unwrap_or(Timestamp::MAX),
             token_id: payload.identifier("jti")?.map(Into::into),
-            key_id,
+            key_id: Arc::clone(key.id()),
+            key_fingerprint: *key.fingerprint(),
         })
     }
 

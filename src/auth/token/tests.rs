@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::auth::issuer::KeySource;
+use crate::{
+    auth::issuer::KeySource,
+    domain::revocation::{Revocation, Target},
+};
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://login.example.org/realms/one";
@@ -155,7 +158,8 @@ fn es256_with_header(header: &Value) -> String {
 
 #[test]
 fn a_good_token_gives_its_caller() {
-    let caller = Fixture::new().verify(&es256(&good_claims())).expect("a caller");
+    let fixture = Fixture::new();
+    let caller = fixture.verify(&es256(&good_claims())).expect("a caller");
     assert_eq!(
         *caller,
         Caller {
@@ -163,8 +167,10 @@ fn a_good_token_gives_its_caller() {
             issuer: ISSUER.into(),
             roles: vec!["admin".to_owned(), "viewer".to_owned()],
             expire_time: Timestamp::from_second(NOW + 600).expect("a time"),
+            good_until: Timestamp::from_second(NOW + 630).expect("a time"),
             token_id: Some("t-1".into()),
             key_id: "ec".into(),
+            key_fingerprint: caller.key_fingerprint,
         }
     );
 }
@@ -407,7 +413,10 @@ fn every_bad_token_is_refused_for_its_own_reason() {
         assert_eq!(fixture.reason(token), *reason, "{what}");
     }
     let refused = table.iter().map(|(.., reason)| *reason).filter(|reason| *reason != "accepted");
-    assert_eq!(refused.collect::<BTreeSet<_>>(), documented_reasons());
+    let mut shown = refused.collect::<BTreeSet<_>>();
+    // What depends on more than the token has tests of its own.
+    shown.extend([TokenError::Revoked].map(|error| error.reason()));
+    assert_eq!(shown, documented_reasons());
 }
 
 /// The reasons that the table of refusals in the documentation has.
@@ -577,6 +586,70 @@ fn a_rotated_key_is_seen_by_reload_and_a_broken_one_changes_nothing() {
     assert_eq!((outcome.changed, outcome.failed.len()), (vec![ISSUER.into()], 0));
     assert_eq!(fixture.reason(&old), "TOKEN_SIGNATURE_INVALID");
     assert_eq!(fixture.reason(&new), "accepted");
+}
+
+#[test]
+fn what_is_revoked_is_refused_and_a_caller_who_was_believed_is_so_no_longer() {
+    let fixture = Fixture::new();
+    let token = es256(&good_claims());
+    let now = Timestamp::from_second(NOW).expect("a time");
+    let caller = fixture.verify(&token).expect("a caller");
+    let (issuer, subject) = (Arc::clone(&caller.issuer), Arc::clone(&caller.subject));
+    let revoke = |target: Option<Target>| {
+        let revocation = |target| {
+            Arc::new(Revocation {
+                id: uuid::Uuid::from_u128(1),
+                target,
+                reason: "".into(),
+                creator: "admin".into(),
+                create_time: now,
+                expire_time: None,
+                revision: crate::domain::Revision::new(1),
+            })
+        };
+        let all = target.into_iter().map(revocation).collect::<Revocations>();
+        fixture.verifier.set_revocations(Arc::new(all));
+    };
+    for target in [
+        Target::Token { issuer: issuer.clone(), token_id: "t-1".into() },
+        Target::Subject { issuer: issuer.clone(), subject },
+        Target::Key { issuer: issuer.clone(), key_id: "ec".into() },
+    ] {
+        let mut bell = fixture.verifier.changes();
+        assert_eq!(fixture.verifier.still_valid(&caller, now), Ok(()));
+        revoke(Some(target));
+        assert_eq!(fixture.verify(&token), Err(TokenError::Revoked));
+        assert_eq!(fixture.verifier.still_valid(&caller, now), Err(TokenError::Revoked));
+        assert!(bell.has_changed().expect("the verifier lives"));
+        bell.mark_unchanged();
+        revoke(None);
+        assert!(bell.has_changed().expect("the verifier lives"));
+        assert_eq!(fixture.verify(&token), Ok(Arc::clone(&caller)));
+    }
+    revoke(Some(Target::Key { issuer, key_id: "rsa".into() }));
+    assert_eq!(fixture.verify(&token), Ok(caller));
+}
+
+#[test]
+fn a_caller_is_believed_until_the_leeway_is_over_or_his_key_is_gone() {
+    let fixture = Fixture::new();
+    let caller = fixture.verify(&es256(&good_claims())).expect("a caller");
+    let valid = |second| {
+        let now = Timestamp::from_second(second).expect("a time");
+        fixture.verifier.still_valid(&caller, now).map_err(|error| error.reason())
+    };
+    assert_eq!(valid(NOW + 629), Ok(()));
+    assert_eq!(valid(NOW + 630), Err("TOKEN_EXPIRED"));
+
+    // Another key under the same id is another key.
+    let mut bell = fixture.verifier.changes();
+    fs::write(fixture.folder.path().join("ec"), KEYS.stranger.public_key_pem()).expect("a key");
+    fixture.verifier.reload();
+    assert!(bell.has_changed().expect("the verifier lives"));
+    bell.mark_unchanged();
+    assert_eq!(valid(NOW), Err("TOKEN_KEY_UNKNOWN"));
+    fixture.verifier.reload();
+    assert!(!bell.has_changed().expect("the verifier lives"));
 }
 
 fn jwks_fixture(keys: Value, algorithms: &[&str]) -> Result<Verifier, AuthConfigError> {
