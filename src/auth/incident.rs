@@ -21,6 +21,9 @@ use crate::domain::role::Permission;
 /// How many different rows a minute may have.
 const ROWS_PER_PERIOD: usize = 64;
 
+/// How many rows may wait for somebody to take them.
+const MOST_ROWS: usize = 1024;
+
 /// The period in which so many rows may begin.
 const PERIOD: Duration = Duration::from_secs(60);
 
@@ -110,8 +113,7 @@ impl Identity {
 impl Incidents {
     /// None so far.
     pub fn new() -> Self {
-        let rows = Rows { rows: HashMap::new(), others: None, period: Instant::now(), begun: 0 };
-        Self { rows: Mutex::new(rows), something: Notify::new() }
+        Self { rows: Mutex::new(Rows::new(Instant::now())), something: Notify::new() }
     }
 
     /// Counts something that has just happened.
@@ -176,22 +178,24 @@ impl Rows {
         if now.duration_since(self.period) >= PERIOD {
             (self.period, self.begun) = (now, 0);
             if let Some(others) = self.others.take() {
-                self.rows.insert(others.what.clone(), others);
+                let Incident { first_time: _, last_time, count, .. } = others;
+                let row = self.rows.entry(others.what.clone());
+                row.and_modify(|row| row.and_so_often(count, last_time)).or_insert(others);
             }
         }
     }
 
     fn record(&mut self, what: What, now: Timestamp) {
         if let Some(row) = self.rows.get_mut(&what) {
-            return row.again(now);
+            return row.and_so_often(1, now);
         }
-        if self.begun < ROWS_PER_PERIOD {
+        if self.begun < ROWS_PER_PERIOD && self.rows.len() < MOST_ROWS {
             self.begun += 1;
             self.rows.insert(what.clone(), Incident::first(what, now));
             return;
         }
         match &mut self.others {
-            Some(others) => others.again(now),
+            Some(others) => others.and_so_often(1, now),
             others => *others = Some(Incident::first(What::others(), now)),
         }
     }
@@ -202,9 +206,9 @@ impl Incident {
         Self { first_time: now, last_time: now, count: 1, what }
     }
 
-    fn again(&mut self, now: Timestamp) {
-        self.last_time = self.last_time.max(now);
-        self.count = self.count.saturating_add(1);
+    fn and_so_often(&mut self, count: u64, last_time: Timestamp) {
+        self.last_time = self.last_time.max(last_time);
+        self.count = self.count.saturating_add(count);
     }
 }
 
@@ -271,6 +275,19 @@ mod tests {
         assert_eq!((rest[0].what.reason, rest[0].count), (OTHERS, 1_000 - 64));
         rows.record(failed(1, "alice"), at(2_000));
         assert_eq!(rows.rows.len(), 1);
+    }
+
+    #[test]
+    fn rows_that_nobody_takes_are_bounded_too() {
+        let start = Instant::now();
+        let mut rows = Rows::new(start);
+        for number in 0..100_u32 * 100 {
+            rows.begin_period_if_due(start + PERIOD * (number / 100));
+            rows.record(failed(1, &number.to_string()), at(number.into()));
+        }
+        assert!(rows.rows.len() <= MOST_ROWS + 1, "{}", rows.rows.len());
+        let counted: u64 = rows.rows.values().chain(&rows.others).map(|row| row.count).sum();
+        assert_eq!(counted, 10_000);
     }
 
     #[tokio::test]

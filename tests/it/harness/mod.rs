@@ -1,6 +1,7 @@
 //! A server in this process, on port 0 and a temporary folder, and the people who call it.
 
 pub mod actor;
+pub mod issuer;
 pub mod process;
 pub mod tokens;
 
@@ -9,6 +10,12 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::{
+    auth::{
+        certificate::{CertificateConfig, CertificateSubject},
+        failures::FailureLimits,
+        issuer::IssuerConfig,
+        keys::FetchLimits,
+    },
     certs::Identity,
     config::{Config, Development, Layers},
     dev::DevFolder,
@@ -45,9 +52,41 @@ pub struct Builder {
     local_domains: Vec<String>,
     client_auth: ClientAuth,
     max_concurrent_requests: Option<usize>,
+    issuers: Vec<IssuerConfig>,
+    fetch: Option<FetchLimits>,
+    certificates: CertificateConfig,
+    failures: Option<FailureLimits>,
 }
 
 impl Builder {
+    /// An issuer beside the server's own.
+    pub fn issuer(mut self, issuer: IssuerConfig) -> Self {
+        self.issuers.push(issuer);
+        self
+    }
+
+    /// What fetching keys may cost.
+    pub fn fetch(mut self, limits: FetchLimits) -> Self {
+        self.fetch = Some(limits);
+        self
+    }
+
+    /// Whom a client certificate with this name stands for.
+    pub fn certificate_subject(mut self, san: &str, roles: &[&str]) -> Self {
+        self.certificates.subjects.push(CertificateSubject {
+            san: san.to_owned(),
+            subject: None,
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        });
+        self
+    }
+
+    /// How often somebody may be refused; unless told, more often than any test is.
+    pub fn failures(mut self, limits: FailureLimits) -> Self {
+        self.failures = Some(limits);
+        self
+    }
+
     /// A domain that the server itself serves.
     pub fn local_domain(mut self, domain: &str) -> Self {
         self.local_domains.push(domain.to_owned());
@@ -185,6 +224,12 @@ impl TestServer {
         Actor::new(channel, Some(token.to_owned()))
     }
 
+    /// Somebody on a connection with this certificate, who sends this token.
+    pub async fn over(&self, identity: Option<&Identity>, token: Option<&str>) -> Actor {
+        let channel = connect_as(self.folder.path(), self.address(), identity).await;
+        Actor::new(channel.expect("the server listens"), token.map(str::to_owned))
+    }
+
     pub fn admin(&self) -> Actor {
         self.holding("admin", &["admin"])
     }
@@ -257,6 +302,11 @@ impl Running {
         if let Some(most) = options.max_concurrent_requests {
             config.limits.max_concurrent_requests = most;
         }
+        config.auth.issuers.extend(options.issuers.clone());
+        config.auth.tokens.fetch = options.fetch.clone().unwrap_or(config.auth.tokens.fetch);
+        config.auth.tokens.certificates = options.certificates.clone();
+        let hardly_any = FailureLimits { per_source: 1_000_000, per_subject: 1_000_000 };
+        config.auth.failures = options.failures.unwrap_or(hardly_any);
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains
