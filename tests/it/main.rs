@@ -15,6 +15,7 @@ mod issuers;
 mod layers;
 mod lists;
 mod logins;
+mod oidc_provider;
 mod partners;
 mod resolve;
 mod serve;
