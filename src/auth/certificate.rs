@@ -278,3 +278,6 @@ pub(super) fn sha256(octets: &[u8]) -> [u8; 32] {
     hash.copy_from_slice(digest::digest(&digest::SHA256, octets).as_ref());
     hash
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,9 @@ impl<D: Door> Shared<D> {
         if let Some(caller) = self.verifier.recall(shown, now) {
             return Ok(caller);
         }
-        if let Some(retry_after) = self.failures.shut_out(source) {
+        // A certificate alone has proved itself in the handshake, and costs nothing more.
+        let by_certificate = token.is_none() && certificate.is_some();
+        if !by_certificate && let Some(retry_after) = self.failures.shut_out(source) {
             return Err(Stop::Rejected(Rejection::TooOften { retry_after }));
         }
         self.verifier.identify(shown, now).map_err(Stop::Unknown)
@@ -238,6 +240,10 @@ impl<D: Door> Shared<D> {
     fn stopped<B>(&self, request: &Request<B>, stop: Stop) -> Response<D::Body> {
         self.door.reject(match stop {
             Stop::Rejected(rejection) => rejection,
+            // An outage of the issuer is no failure of its callers.
+            Stop::Unknown(Refusal { error: error @ TokenError::KeysUnavailable, .. }) => {
+                Rejection::Token(error)
+            }
             Stop::Unknown(Refusal { error, identity, .. }) => {
                 let source = self.door.source(request.extensions());
                 match self.failures.failed(source, identity, error, Timestamp::now()) {

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use super::*;
+use crate::auth::{failures::FailureLimits, issuer::KeySource, token};
 
 /// A configuration without a mistake; the files it names are not looked at.
 const SOUND: &str = r#"

@@ -11,6 +11,7 @@ mod fetch;
 mod online;
 mod ring;
 mod source;
+mod url;
 
 use std::{fmt, sync::Arc};
 
@@ -257,7 +258,7 @@ fn public_material(
     let parsed = match parameters {
         AlgorithmParameters::RSA(key) => {
             let components = lc::RsaPublicKeyComponents { n: bytes(&key.n)?, e: bytes(&key.e)? };
-            check_rsa_size(&components.n)?;
+            check_rsa(&components.n, &components.e)?;
             components.to_parsed_public_key(rsa_parameters(algorithm))
         }
         AlgorithmParameters::EllipticCurve(key) => {
@@ -287,10 +288,15 @@ fn rsa_parameters(algorithm: Algorithm) -> &'static lc::RsaParameters {
     }
 }
 
-fn check_rsa_size(modulus: &[u8]) -> Result<(), String> {
-    let significant = modulus.iter().skip_while(|octet| **octet == 0);
-    let bits = match significant.clone().next() {
-        Some(first) => significant.count() * 8 - first.leading_zeros() as usize,
+/// A key of the size that RFC 7518 section 3.3 asks for, with an exponent that is one: with 1,
+/// anybody can sign.
+fn check_rsa(modulus: &[u8], exponent: &[u8]) -> Result<(), String> {
+    let significant = |octets: &[u8]| -> Vec<u8> {
+        octets.iter().copied().skip_while(|octet| *octet == 0).collect()
+    };
+    let modulus = significant(modulus);
+    let bits = match modulus.first() {
+        Some(first) => modulus.len() * 8 - first.leading_zeros() as usize,
         None => 0,
     };
     if bits < MIN_RSA_BITS {
@@ -298,5 +304,9 @@ fn check_rsa_size(modulus: &[u8]) -> Result<(), String> {
             "its RSA key has {bits} bits; make one of at least {MIN_RSA_BITS} (RFC 7518 section 3.3)"
         ));
     }
-    Ok(())
+    match significant(exponent)[..] {
+        [] | [1] => Err("its RSA key has an exponent below 3; make another".into()),
+        [.., last] if last % 2 == 0 => Err("its RSA key has an even exponent; make another".into()),
+        _ => Ok(()),
+    }
 }

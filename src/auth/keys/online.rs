@@ -20,9 +20,10 @@ use tokio::{
 };
 
 use super::{
-    fetch::{FetchError, FetchLimits, Fetcher, Url, authorities},
+    fetch::{FetchError, FetchLimits, Fetcher, authorities},
     ring::KeyRing,
     source::{Published, load_published},
+    url::Url,
 };
 
 /// For how long keys are fresh when the issuer does not say, within the bounds.

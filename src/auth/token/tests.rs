@@ -514,6 +514,55 @@ fn every_bad_token_is_refused_for_its_own_reason() {
     assert_eq!(shown, documented_reasons());
 }
 
+#[test]
+fn every_test_that_the_table_of_attacks_names_is_there() {
+    let sources = [
+        include_str!("tests.rs"),
+        include_str!("../keys/url.rs"),
+        include_str!("../../../tests/it/hostile.rs"),
+        include_str!("../../../tests/it/issuers.rs"),
+        include_str!("../../../tests/it/identities.rs"),
+    ]
+    .concat();
+    let documentation = include_str!("../../../docs/authentication.md");
+    let (_, attacks) = documentation.split_once("## Attacks on tokens").expect("the table");
+    let mut named = 0;
+    for row in attacks.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let test = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last column");
+        for (index, part) in test.split(['`', '"']).enumerate().filter(|(index, _)| index % 2 == 1)
+        {
+            let row_of_the_table = sources.contains(&format!("\"{part}"));
+            let test = sources.contains(&format!("fn {part}()"));
+            assert!(row_of_the_table || test, "{part} ({index}) in {row}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
+#[test]
+fn public_keys_that_protect_nothing_are_refused() {
+    let modulus = || {
+        let mut octets = [0xa5; 256];
+        octets[255] = 1;
+        encode(octets)
+    };
+    for (what, n, e) in [
+        ("of 1,024 bits", encode([0xc1; 128]), "AQAB".to_owned()),
+        ("of 2,047 bits", encode([[0x7f; 1], [0xff; 1]].concat().repeat(128)), "AQAB".to_owned()),
+        (
+            "of 2,048 bits, most of them zeros before it",
+            encode([&[0; 192][..], &[0xc1; 64]].concat()),
+            "AQAB".to_owned(),
+        ),
+        ("with the exponent 1", modulus(), encode([1])),
+        ("with an even exponent", modulus(), encode([2])),
+    ] {
+        let key = json!([{"kty": "RSA", "n": n, "e": e}]);
+        assert!(jwks_fixture(key, &["RS256"]).is_err(), "an RSA key {what}");
+    }
+}
+
 /// The reasons that the table of refusals in the documentation has.
 fn documented_reasons() -> BTreeSet<&'static str> {
     include_str!("../../../docs/authentication.md")
