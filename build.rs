@@ -10,6 +10,7 @@ const SERVICES: &[&str] = &[
     "xmpp/federation/v1/federation_settings_service.proto",
     "xmpp/federation/v1/role_service.proto",
     "xmpp/federation/v1/maintenance_service.proto",
+    "xmpp/federation/v1/replica_service.proto",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script OUT_DIR in no other way")]

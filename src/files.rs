@@ -17,6 +17,8 @@ use uuid::Uuid;
 pub enum Access {
     /// The owner alone: 0600.
     Private,
+    /// The owner, and the group may read: 0640.
+    Group,
     /// Everybody: 0644.
     Public,
 }
@@ -81,6 +83,7 @@ fn with_sibling(
 fn write_synced(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     let mode = match access {
         Access::Private => 0o600,
+        Access::Group => 0o640,
         Access::Public => 0o644,
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;

@@ -8,9 +8,11 @@
 //! - [`registry`]: the use cases. Takes permits, holds the snapshot, commits.
 //! - [`proto`]: the types generated from `proto/`.
 //! - [`grpc`]: the rim. The only server module that knows protobuf.
+//! - [`client`]: reaching and following a service from the other side of the wire.
+//! - [`agent`]: beside an XMPP server, making it obey.
 //! - [`cli`]: the commands of `partnerctl`; [`commands`]: those of `partnerd`.
-//! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`files`], [`server`]: what puts a
-//!   server together.
+//! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`files`], [`systemd`], [`server`]:
+//!   what puts a server together.
 
 pub mod domain;
 
@@ -23,6 +25,10 @@ pub mod proto;
 
 pub mod grpc;
 
+pub mod client;
+
+pub mod agent;
+
 pub mod cli;
 pub mod commands;
 
@@ -31,5 +37,6 @@ pub mod config;
 pub mod dev;
 pub mod files;
 pub mod server;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;

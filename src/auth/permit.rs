@@ -11,6 +11,7 @@ use crate::domain::{
     AllowedPartner, DomainName,
     audit::Actor,
     mask::TermField,
+    replica::ReplicaId,
     role::{DomainScope, Permission},
 };
 
@@ -61,10 +62,22 @@ actions! {
     RollbackPartner(DomainName) = PartnersRollback or PartnersPreview;
     /// Reading the settings.
     GetSettings(()) = SettingsGet;
+    /// Being given the dialback passphrase with the settings.
+    GetDialbackPassphrase(()) = SettingsGetDialbackPassphrase;
     /// Changing the settings.
     UpdateSettings(()) = SettingsUpdate or SettingsPreview;
     /// Seeing how the server is.
     ReadStatus(()) = MaintenanceStatus;
+    /// Reporting on an XMPP server.
+    ReportReplica(ReplicaId) = ReplicasReport;
+    /// Seeing how far an XMPP server is.
+    GetReplica(ReplicaId) = ReplicasGet;
+    /// Listing the XMPP servers.
+    ListReplicas(()) = ReplicasList;
+    /// Forgetting an XMPP server.
+    DeleteReplica(ReplicaId) = ReplicasDelete;
+    /// Waiting for the XMPP servers.
+    WaitForReplicas(()) = ReplicasWait;
 }
 
 /// A partner and the fields of it that are to be changed.
@@ -137,6 +150,11 @@ impl<A: Action> Permit<A> {
     /// Whether its holder may read `partner`, so that an error may tell of it.
     pub fn may_read(&self, partner: &AllowedPartner) -> bool {
         self.readable.covers(partner)
+    }
+
+    /// The partners that its holder may read, whatever it was given for.
+    pub const fn readable(&self) -> &Reach {
+        &self.readable
     }
 
     /// The partners that it reaches.

@@ -13,6 +13,7 @@ use super::{
 use crate::domain::{
     DomainName,
     mask::TermField,
+    replica::ReplicaId,
     role::{Permission, Role},
 };
 
@@ -143,6 +144,18 @@ impl Policy {
         let permit = self.grant::<A>(call, purpose, domain)?;
         self.check_scope::<A>(call, &permit, permit.target())?;
         Ok(permit)
+    }
+
+    /// Leave for `call` to do `A` to one replica.
+    ///
+    /// # Errors
+    /// A [`Denial`] that names the missing permission.
+    pub fn permit_replica<A: Action<Target = ReplicaId>>(
+        &self,
+        call: &Call,
+        replica: ReplicaId,
+    ) -> Result<Permit<A>, Denial> {
+        self.grant(call, Purpose::Commit, replica)
     }
 
     /// Leave for `call` to change `fields` of a partner.

@@ -5,7 +5,6 @@
 
 use std::{future::Future, time::Duration};
 
-use secrecy::ExposeSecret;
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, Binary, MetadataValue},
@@ -14,15 +13,15 @@ use tonic::{
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use super::{
-    channel,
-    connection::Target,
-    failure::{Exit, Failure, Outcome, is_lost},
-};
-use crate::proto::v1::{
-    self, allowed_partner_service_client::AllowedPartnerServiceClient,
-    federation_settings_service_client::FederationSettingsServiceClient,
-    maintenance_service_client::MaintenanceServiceClient, role_service_client::RoleServiceClient,
+use super::failure::{Failure, Outcome};
+use crate::{
+    client::{Remote, is_lost},
+    proto::v1::{
+        self, allowed_partner_service_client::AllowedPartnerServiceClient,
+        federation_settings_service_client::FederationSettingsServiceClient,
+        maintenance_service_client::MaintenanceServiceClient,
+        role_service_client::RoleServiceClient,
+    },
 };
 
 /// Larger than the largest answer: 1,000 partners of 1,000 domains each.
@@ -66,12 +65,12 @@ impl Client {
     /// # Errors
     /// The service cannot be reached, or there is no usable token or reason.
     pub async fn connect(
-        target: &Target,
+        remote: &Remote,
         timeout: Duration,
         reason: Option<&str>,
     ) -> Outcome<Self> {
-        let headers = Headers::new(target, timeout, reason)?;
-        let channel = channel::open(target).await?;
+        let headers = Headers::new(remote, timeout, reason)?;
+        let channel = remote.connect().await?;
         Ok(Self {
             partners: AllowedPartnerServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
@@ -142,14 +141,7 @@ rpcs! {
 }
 
 impl Headers {
-    fn new(target: &Target, timeout: Duration, reason: Option<&str>) -> Outcome<Self> {
-        let authorization = target.connection.token()?.map(|token| {
-            let value = format!("Bearer {}", token.expose_secret());
-            let mut value = MetadataValue::try_from(value)
-                .map_err(|_| Failure::new(Exit::Denied, "the token is no text of one line"))?;
-            value.set_sensitive(true);
-            Ok::<_, Failure>(value)
-        });
+    fn new(remote: &Remote, timeout: Duration, reason: Option<&str>) -> Outcome<Self> {
         if reason.is_some_and(|reason| reason.chars().any(char::is_control)) {
             return Err(Failure::usage("--reason must be one line without control characters"));
         }
@@ -157,7 +149,7 @@ impl Headers {
         let as_bytes = reason.filter(|reason| !reason.is_ascii());
         Ok(Self {
             timeout,
-            authorization: authorization.transpose()?,
+            authorization: remote.token.authorization()?,
             reason: as_text.and_then(|reason| MetadataValue::try_from(reason).ok()),
             reason_bin: as_bytes.map(|reason| MetadataValue::from_bytes(reason.as_bytes())),
         })

@@ -12,14 +12,16 @@ use std::{
 
 use clap::Args;
 use http::Uri;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::{
     contexts::Contexts,
-    failure::{Exit, Failure, Outcome},
+    failure::{Failure, Outcome},
     values,
 };
+use crate::client::{ClientCertificate, Remote, TokenSource, is_loopback, parse_endpoint};
+
+const USER_AGENT: &str = concat!("partnerctl/", env!("CARGO_PKG_VERSION"));
 
 /// What a development server leaves in its data folder for this client.
 const DEV_FILE: &str = "partnerd-data/partnerctl.toml";
@@ -84,28 +86,17 @@ pub struct ConnectionFlags {
     pub timeout: Duration,
 }
 
-/// A connection that can be made.
-#[derive(Debug)]
-pub struct Target {
-    /// The service.
-    pub endpoint: Uri,
-    /// The rest of what it takes.
-    pub connection: Connection,
-}
-
 impl ConnectionFlags {
     /// Finds out where to connect to.
     ///
     /// # Errors
     /// No source names an endpoint, or the one named cannot be used.
-    pub fn target(&self, contexts: &Contexts) -> Outcome<Target> {
-        self.target_in(Path::new("."), contexts)
+    pub fn remote(&self, contexts: &Contexts) -> Outcome<Remote> {
+        self.remote_in(Path::new("."), contexts)
     }
 
-    fn target_in(&self, folder: &Path, contexts: &Contexts) -> Outcome<Target> {
-        let connection = self.source(folder, contexts)?;
-        let endpoint = connection.endpoint.as_deref().ok_or_else(nowhere)?;
-        Ok(Target { endpoint: checked_endpoint(endpoint)?, connection })
+    fn remote_in(&self, folder: &Path, contexts: &Contexts) -> Outcome<Remote> {
+        self.source(folder, contexts)?.remote()
     }
 
     fn source(&self, folder: &Path, contexts: &Contexts) -> Outcome<Connection> {
@@ -145,28 +136,18 @@ impl Connection {
         }
     }
 
-    /// The bearer token, if a source of one is given.
-    ///
-    /// # Errors
-    /// The file cannot be read, the command fails, or either gives no token.
-    pub fn token(&self) -> Outcome<Option<SecretString>> {
-        let (text, origin) = if let Some(file) = &self.token_file {
-            let text =
-                fs::read_to_string(file).map_err(|error| unreadable("token", file, &error))?;
-            (text, format!("the token file {}", file.display()))
-        } else if let Some(command) = &self.token_command {
-            (output_of(command)?, "the token command".to_owned())
-        } else {
-            return Ok(None);
+    fn remote(self) -> Outcome<Remote> {
+        let endpoint = parse_endpoint(self.endpoint.as_deref().ok_or_else(nowhere)?)?;
+        let token = match (self.token_file, self.token_command) {
+            (Some(file), _) => TokenSource::File(file),
+            (None, Some(command)) => TokenSource::Command(command),
+            (None, None) => TokenSource::None,
         };
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::new(
-                Exit::Denied,
-                format!("{origin} gives no token; it must hold one JWT and nothing else"),
-            ));
-        }
-        Ok(Some(token.into()))
+        let certificate = self.client_cert_file.zip(self.client_key_file);
+        let certificate = certificate
+            .map(|(certificate_file, key_file)| ClientCertificate { certificate_file, key_file });
+        let (ca_file, user_agent) = (self.ca_file, USER_AGENT);
+        Ok(Remote { endpoint, ca_file, certificate, token, user_agent })
     }
 
     /// The same with its paths made absolute, so that it holds from any folder.
@@ -218,42 +199,6 @@ fn refuse_a_trap(file: &Path, connection: &Connection) -> Outcome<()> {
     )))
 }
 
-fn checked_endpoint(text: &str) -> Outcome<Uri> {
-    let refused =
-        |why: &str| Failure::usage(format!("the endpoint `{text}` cannot be used: {why}"));
-    let uri: Uri = text.parse().map_err(|_| refused("write https://host:port"))?;
-    let host = uri.host().ok_or_else(|| refused("write https://host:port"))?;
-    match uri.scheme_str() {
-        Some("https") => Ok(uri),
-        Some("http") if is_loopback(host) => Ok(uri),
-        Some("http") => Err(refused("http is for this machine alone; use https")),
-        _ => Err(refused("write https://host:port")),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn output_of(command: &str) -> Outcome<String> {
-    let output = std::process::Command::new("sh")
-        .args(["-c", command])
-        .stdin(std::process::Stdio::null())
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::failed(format!("the token command did not start: {error}")))?;
-    if !output.status.success() {
-        return Err(Failure::new(
-            Exit::Denied,
-            format!("the token command failed: {}", output.status),
-        ));
-    }
-    String::from_utf8(output.stdout)
-        .map_err(|_| Failure::new(Exit::Denied, "the token command prints no text"))
-}
-
 fn unreadable(what: &str, file: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("the {what} file {} cannot be read: {error}", file.display()))
 }
@@ -268,9 +213,8 @@ fn nowhere() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
+    use crate::cli::failure::Exit;
 
     fn flags(connection: Connection) -> ConnectionFlags {
         ConnectionFlags { connection, context: None, timeout: Duration::from_secs(1) }
@@ -289,30 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_loopback_alone() {
-        for endpoint in
-            ["https://a.example:1", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"]
-        {
-            assert!(checked_endpoint(endpoint).is_ok(), "{endpoint}");
-        }
-        for endpoint in [
-            "http://a.example:1",
-            "http://127.0.0.1.example:1",
-            "a.example:1",
-            "ftp://a.example",
-            "",
-        ] {
-            assert!(checked_endpoint(endpoint).is_err(), "{endpoint}");
-        }
-    }
-
-    #[test]
     fn an_endpoint_on_the_command_line_gets_no_token_of_a_context() {
         let (folder, contexts) = (tempfile::tempdir().unwrap(), with_current_context());
-        let target = flags(at("https://other:1")).target_in(folder.path(), &contexts).unwrap();
-        assert_eq!(target.connection.token_file, None);
-        let target = flags(Connection::default()).target_in(folder.path(), &contexts).unwrap();
-        assert_eq!(target.connection.token_file, Some("secret".into()));
+        let remote = flags(at("https://other:1")).remote_in(folder.path(), &contexts).unwrap();
+        assert_eq!(remote.token, TokenSource::None);
+        let remote = flags(Connection::default()).remote_in(folder.path(), &contexts).unwrap();
+        assert_eq!(remote.token, TokenSource::File("secret".into()));
     }
 
     #[test]
@@ -321,11 +247,11 @@ mod tests {
         fs::create_dir(folder.path().join("partnerd-data")).unwrap();
         let leave = |text: &str| fs::write(folder.path().join(DEV_FILE), text).unwrap();
         leave("endpoint = 'https://127.0.0.1:1'");
-        let found = flags(Connection::default()).target_in(folder.path(), &contexts).unwrap();
+        let found = flags(Connection::default()).remote_in(folder.path(), &contexts).unwrap();
         assert_eq!(found.endpoint.to_string(), "https://127.0.0.1:1/");
         let named =
             ConnectionFlags { context: Some("prod".into()), ..flags(Connection::default()) };
-        let found = named.target_in(folder.path(), &contexts).unwrap();
+        let found = named.remote_in(folder.path(), &contexts).unwrap();
         assert_eq!(found.endpoint.to_string(), "https://prod:1/");
         for trap in [
             "endpoint = 'https://evil.example:1'",
@@ -333,7 +259,7 @@ mod tests {
             "",
         ] {
             leave(trap);
-            let refused = flags(Connection::default()).target_in(folder.path(), &contexts);
+            let refused = flags(Connection::default()).remote_in(folder.path(), &contexts);
             assert_eq!(refused.unwrap_err().exit(), Exit::Usage, "{trap}");
         }
     }
@@ -342,7 +268,7 @@ mod tests {
     fn an_unknown_context_is_an_error_that_lists_the_known_ones() {
         let flags =
             ConnectionFlags { context: Some("test".into()), ..flags(Connection::default()) };
-        let failure = flags.target_in(Path::new("."), &with_current_context()).unwrap_err();
+        let failure = flags.remote_in(Path::new("."), &with_current_context()).unwrap_err();
         assert!(failure.to_string().contains("prod"), "{failure}");
     }
 
@@ -359,18 +285,5 @@ mod tests {
         assert_eq!(connection.ca_file, Some(folder.path().join("partnerd-data/ca.pem")));
         assert_eq!(connection.token_file, Some("/abs/token".into()));
         assert_eq!(dev_server(&folder.path().join("elsewhere")).unwrap(), None);
-    }
-
-    #[test]
-    fn a_token_comes_from_a_file_or_a_command_and_must_be_one_word() {
-        let command = |command: &str| {
-            let token_command = Some(command.to_owned());
-            Connection { token_command, ..Connection::default() }.token()
-        };
-        assert_eq!(command("echo a.b.c").unwrap().unwrap().expose_secret(), "a.b.c");
-        assert_eq!(command("echo; exit 3").unwrap_err().exit(), Exit::Denied);
-        let failure = command("echo two words").unwrap_err();
-        assert!(!failure.to_string().contains("two"), "{failure}");
-        assert!(Connection::default().token().unwrap().is_none());
     }
 }

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::console::plain;
+use crate::client::{ConnectError, is_lost};
 
 /// What a command returns.
 pub type Outcome<T = ()> = Result<T, Failure>;
@@ -144,6 +145,29 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match &error {
+            ConnectError::Endpoint { .. } => Self::usage(error.to_string()),
+            ConnectError::NothingTrusted => {
+                Self::usage("this system keeps no trusted certificates; give --ca-file")
+            }
+            ConnectError::File { .. } => Self::failed(error.to_string()),
+            ConnectError::NoToken(why) => Self::new(Exit::Denied, why),
+            ConnectError::Unreachable { endpoint, causes } => {
+                let failure = Self::new(Exit::Unavailable, format!("{endpoint} cannot be reached"));
+                let about_trust = causes.iter().any(|cause| cause.contains("certificate"));
+                causes.iter().fold(failure, Self::detail).detail(if about_trust {
+                    "to do: check that --ca-file is the service's and that the endpoint's host is \
+                     its name"
+                } else {
+                    "to do: check that the service runs and that the endpoint is right"
+                })
+            }
+        }
+    }
+}
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let message = match status.message() {
@@ -166,11 +190,6 @@ impl From<Status> for Failure {
         failure.details.extend(remedy(status.code()).map(str::to_owned));
         failure
     }
-}
-
-/// Whether the connection broke before the answer came, so that nobody knows what was done.
-pub fn is_lost(status: &Status) -> bool {
-    status.code() == Code::Unknown && std::error::Error::source(status).is_some()
 }
 
 const fn exit_of(code: Code) -> Exit {

@@ -1,12 +1,11 @@
 //! partnerctl: the commands, from the command line to the exit code.
 //!
-//! One file for each noun; partners, which are what it is about, have a file for each verb. Only
-//! `client` speaks to a service.
+//! One file for each noun; partners, which are what it is about, have a file for each verb. How a
+//! service is reached is `crate::client`'s.
 
 mod additional_domains;
 mod apply;
 mod caller;
-mod channel;
 mod client;
 mod config;
 mod connection;

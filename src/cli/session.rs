@@ -12,7 +12,7 @@ use super::{
     failure::Outcome,
     values::domain_of,
 };
-use crate::proto::v1::AllowedPartner;
+use crate::{client::Remote, proto::v1::AllowedPartner};
 
 /// What a command runs with.
 #[derive(Debug)]
@@ -63,6 +63,14 @@ impl Session {
         self.connect(change.reason.as_deref()).await
     }
 
+    /// The service that is meant.
+    ///
+    /// # Errors
+    /// No service is named, or not in a usable way.
+    pub fn remote(&self) -> Outcome<Remote> {
+        self.flags.remote(&self.contexts()?)
+    }
+
     /// Reads the file of contexts.
     ///
     /// # Errors
@@ -72,8 +80,8 @@ impl Session {
     }
 
     async fn connect(&self, reason: Option<&str>) -> Outcome<Client> {
-        let target = self.flags.target(&self.contexts()?)?;
-        Client::connect(&target, self.flags.timeout, reason).await
+        let remote = self.remote()?;
+        Client::connect(&remote, self.flags.timeout, reason).await
     }
 }
 

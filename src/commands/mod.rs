@@ -1,5 +1,6 @@
 //! The commands of `partnerd`.
 
+mod agent;
 mod serve;
 mod settings;
 mod token;
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 pub use self::serve::OpenStore;
 use self::{serve::ServeArgs, settings::SettingsArgs, token::TokenArgs};
 use crate::{
+    agent::AgentArgs,
     certs::{self, CertsArgs},
     config::Config,
     server::{StartError, credentials},
@@ -29,6 +31,8 @@ pub struct Cli {
 enum Command {
     /// Answer calls until told to stop
     Serve(ServeArgs),
+    /// Follow the service beside an XMPP server and make that server obey
+    Agent(Box<AgentArgs>),
     /// Make certificates for development: an authority, a server's and clients'
     Certs(CertsArgs),
     /// Print a token for a development server
@@ -47,6 +51,7 @@ impl Cli {
     pub fn run(self, open_store: OpenStore) -> ExitCode {
         let outcome = match self.command {
             Command::Serve(args) => args.run(open_store).map_err(Failure::from),
+            Command::Agent(args) => agent::run(&args),
             Command::Certs(args) => make_certificates(&args),
             Command::Token(args) => args.run(),
             Command::CheckConfig(args) => check(&args).map_err(Failure::from),

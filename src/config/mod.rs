@@ -47,6 +47,8 @@ pub struct Config {
     pub log: Log,
     /// What it serves.
     pub server: Server,
+    /// What it expects of those who report on XMPP servers.
+    pub replicas: Replicas,
 }
 
 /// What a development server brings with it in place of a configuration file.
@@ -93,6 +95,14 @@ pub struct Limits {
     pub max_listings: usize,
     /// How long a revision is kept for the next page of a listing.
     pub listing_ttl: Duration,
+    /// Watch streams at a time; one more is answered RESOURCE_EXHAUSTED.
+    pub max_watch_streams: usize,
+    /// The same for one subject.
+    pub max_watch_streams_per_subject: usize,
+    /// Commits kept in memory for the watch streams that keep up.
+    pub watch_tail_commits: usize,
+    /// What those commits may weigh together, in bytes by estimate.
+    pub watch_tail_bytes: usize,
     /// How long calls may go on when the server is told to end.
     pub drain_timeout: Duration,
 }
@@ -124,6 +134,18 @@ pub struct Server {
     pub reflection: bool,
     /// How often certificate and key files are looked at for a change.
     pub reload_interval: Duration,
+}
+
+/// What the server expects of those who report on XMPP servers.
+#[derive(Clone, Debug)]
+pub struct Replicas {
+    /// The most there may be.
+    pub max_count: usize,
+    /// How long one may be quiet before it counts as silent; it is asked to report three times as
+    /// often.
+    pub silent_after: Duration,
+    /// Whether the id of a replica must be the subject of its token.
+    pub id_is_subject: bool,
 }
 
 /// What is wrong with a configuration, one line for each mistake.
@@ -195,6 +217,7 @@ impl Config {
             limits: Limits::read(r),
             log: Log::read(r),
             server: Server::read(r),
+            replicas: Replicas::read(r),
         }
     }
 }
@@ -263,6 +286,18 @@ impl Limits {
             max_batch: r.number("limits.max_batch", 1_000, 1..=10_000),
             max_listings: r.number("limits.max_listings", 256, 1..=10_000),
             listing_ttl: span("limits.listing_ttl", 600, 1_000, 86_400),
+            max_watch_streams: r.number("limits.max_watch_streams", 10_000, 1..=1_000_000),
+            max_watch_streams_per_subject: r.number(
+                "limits.max_watch_streams_per_subject",
+                1_000,
+                1..=1_000_000,
+            ),
+            watch_tail_commits: r.number("limits.watch_tail_commits", 10_000, 1..=1_000_000),
+            watch_tail_bytes: r.size(
+                "limits.watch_tail_bytes",
+                Size::mib(64),
+                Size::kib(64)..=Size::mib(4_096),
+            ),
             drain_timeout: span("limits.drain_timeout", 30, 0, 3_600),
         }
     }
@@ -291,6 +326,20 @@ impl Server {
                 Span::secs(5),
                 Span::millis(100)..=Span::secs(3_600),
             ),
+        }
+    }
+}
+
+impl Replicas {
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            max_count: r.number("replicas.max_count", 10_000, 1..=100_000),
+            silent_after: r.span(
+                "replicas.silent_after",
+                Span::secs(90),
+                Span::secs(3)..=Span::secs(3_600),
+            ),
+            id_is_subject: r.switch("replicas.id_is_subject", false),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod labels;
 pub mod mask;
 pub mod negotiation;
 pub mod partner;
+pub mod replica;
 pub mod revision;
 pub mod revocation;
 pub mod role;

@@ -32,6 +32,12 @@ impl Revision {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// The revision so many commits before, or that of the empty store.
+    #[must_use]
+    pub const fn before(self, commits: u64) -> Self {
+        Self(self.0.saturating_sub(commits))
+    }
 }
 
 impl fmt::Display for Revision {

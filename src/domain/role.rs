@@ -49,6 +49,11 @@ permissions! {
     PermissionsList = "permissions.list", "List the permissions there are.";
     CallerDescribe = "caller.describe", "Ask what one may do oneself; every authenticated caller may.";
     MaintenanceStatus = "maintenance.status", "See how the server is.";
+    ReplicasGet = "replicas.get", "See how far an XMPP server is.";
+    ReplicasList = "replicas.list", "List the XMPP servers that follow the partners.";
+    ReplicasReport = "replicas.report", "Report on the XMPP server that one runs beside.";
+    ReplicasDelete = "replicas.delete", "Forget an XMPP server and free its name.";
+    ReplicasWait = "replicas.wait", "Wait until a revision is in force on the XMPP servers.";
 }
 
 impl fmt::Display for Permission {
@@ -124,8 +129,9 @@ pub struct Role {
 pub fn built_in_roles() -> Vec<Role> {
     use Permission::{
         CallerDescribe, MaintenanceStatus, PartnersGet, PartnersList, PartnersListRevisions,
-        PartnersPreview, PartnersResolve, PartnersUpdate, PartnersWatch, PermissionsList, RolesGet,
-        RolesList, SettingsGet, SettingsGetDialbackPassphrase, SettingsPreview,
+        PartnersPreview, PartnersResolve, PartnersUpdate, PartnersWatch, PermissionsList,
+        ReplicasGet, ReplicasList, ReplicasReport, ReplicasWait, RolesGet, RolesList, SettingsGet,
+        SettingsGetDialbackPassphrase, SettingsPreview,
     };
     let viewer = PartnersGet
         | PartnersList
@@ -136,6 +142,9 @@ pub fn built_in_roles() -> Vec<Role> {
         | RolesGet
         | RolesList
         | PermissionsList
+        | ReplicasGet
+        | ReplicasList
+        | ReplicasWait
         | CallerDescribe;
     vec![
         Role::built_in("admin", "CsAdministrator", "Everything.", EnumSet::all()),
@@ -145,7 +154,12 @@ pub fn built_in_roles() -> Vec<Role> {
                 "operator",
                 "CsServerAdministrator",
                 "Runs the servers: reads everything, prepares changes, suspends a partner.",
-                viewer | PartnersPreview | SettingsPreview | PartnersUpdate | MaintenanceStatus,
+                viewer
+                    | PartnersPreview
+                    | SettingsPreview
+                    | PartnersUpdate
+                    | MaintenanceStatus
+                    | ReplicasReport,
             )
         },
         Role::built_in(
@@ -175,6 +189,7 @@ pub fn built_in_roles() -> Vec<Role> {
                 | PartnersResolve
                 | SettingsGet
                 | SettingsGetDialbackPassphrase
+                | ReplicasReport
                 | CallerDescribe,
         ),
     ]

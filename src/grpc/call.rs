@@ -1,10 +1,11 @@
 //! What every handler starts and ends with: who calls, on what terms, and what the response says
 //! beside its message.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
+use tokio::time::Instant;
 use tonic::{
     Extensions, Request, Response, Status,
     metadata::{MetadataMap, MetadataValue},
@@ -28,6 +29,16 @@ pub const CHANGE_REASON_BIN: &str = "x-change-reason-bin";
 /// Response metadata: the revision that the response holds at.
 pub const REVISION: &str = "x-revision";
 
+/// When a call is answered DEADLINE_EXCEEDED. The deadline layer leaves it in the extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct CallDeadline(pub Instant);
+
+/// How long a call may take whose deadline is not known.
+const UNKNOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What of its time a call that waits keeps for its answer: a tenth, and no more than this.
+const LONGEST_MARGIN: Duration = Duration::from_secs(1);
+
 const MAX_REASON_CHARS: usize = 1_024;
 
 /// A call as its handler takes it up: authenticated, and on a state that is new enough.
@@ -37,22 +48,31 @@ pub struct Begun<T> {
     /// What he sent.
     pub message: T,
     info: Arc<RequestInfo>,
+    deadline: Instant,
 }
 
 /// Takes up a request: finds its caller, reads the metadata that every method knows, and waits
 /// for the revision asked for.
 pub async fn begin<T>(registry: &Registry, request: Request<T>) -> Result<Begun<T>, Status> {
     let (metadata, extensions, message) = request.into_parts();
+    let deadline = extensions.get::<CallDeadline>().map(|deadline| deadline.0);
+    let deadline = deadline.unwrap_or_else(|| Instant::now() + UNKNOWN_DEADLINE);
     let (caller, info) = identity(&extensions)?;
     let reason = change_reason(&metadata)?;
     if let Some(revision) = min_revision(&metadata)? {
         registry.wait_for(revision).await;
     }
     let call = Call { caller, request_id: Arc::clone(info.id()), reason };
-    Ok(Begun { call, message, info })
+    Ok(Begun { call, message, info, deadline })
 }
 
 impl<T> Begun<T> {
+    /// How long this call may still wait, so that its answer comes before its deadline.
+    pub fn patience(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left.saturating_sub((left / 10).min(LONGEST_MARGIN))
+    }
+
     /// The response that answers this call, of the state at `revision`.
     pub fn response<M>(&self, message: M, revision: Revision) -> Response<M> {
         self.info.set_revision(revision);
@@ -62,7 +82,8 @@ impl<T> Begun<T> {
     }
 }
 
-fn identity(extensions: &Extensions) -> Result<(Arc<Caller>, Arc<RequestInfo>), Status> {
+/// Who calls, and what is known of his request, as the layers left it.
+pub(super) fn identity(extensions: &Extensions) -> Result<(Arc<Caller>, Arc<RequestInfo>), Status> {
     match (extensions.get::<Arc<Caller>>(), extensions.get::<Arc<RequestInfo>>()) {
         (Some(caller), Some(info)) => Ok((Arc::clone(caller), Arc::clone(info))),
         // Fails closed: a server put together without its layers serves nobody.

@@ -83,6 +83,15 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
     }
 }
 
+/// The resource name of the settings.
+pub const SETTINGS_NAME: &str = "federationSettings";
+
+/// The settings' secret, for those who may have it; empty if none is set.
+pub fn dialback_passphrase(settings: &FederationSettings) -> String {
+    let passphrase = settings.values.dialback_passphrase.as_ref();
+    passphrase.map_or_else(String::new, |secret| secret.expose().to_owned())
+}
+
 /// The settings, without their secret.
 pub fn settings(settings: &FederationSettings) -> pb::FederationSettings {
     let FederationSettings { values, update_time, updater, revision } = settings;
@@ -100,7 +109,7 @@ pub fn settings(settings: &FederationSettings) -> pb::FederationSettings {
         dialback_passphrase,
     } = values;
     pb::FederationSettings {
-        name: "federationSettings".into(),
+        name: SETTINGS_NAME.into(),
         mode: wire_mode(*mode).into(),
         connection_limit: *connection_limit,
         partner_connection_limit: *partner_connection_limit,
@@ -110,7 +119,7 @@ pub fn settings(settings: &FederationSettings) -> pb::FederationSettings {
         subscription_refresh_interval: Some(duration(*subscription_refresh_interval)),
         message_body_logging_enabled: *message_body_logging_enabled,
         staleness_lease: Some(duration(*staleness_lease)),
-        staleness_policy: wire_policy(*staleness_policy).into(),
+        staleness_policy: self::staleness_policy(*staleness_policy).into(),
         dialback_passphrase: String::new(),
         dialback_passphrase_set: dialback_passphrase.is_some(),
         update_time: update_time.map(timestamp),
@@ -173,7 +182,8 @@ pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos }
 }
 
-fn duration(time: Duration) -> prost_types::Duration {
+/// A span of time.
+pub fn duration(time: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(time.subsec_nanos()).unwrap_or(0),
@@ -213,7 +223,8 @@ const fn wire_mode(mode: FederationMode) -> pb::FederationMode {
     }
 }
 
-const fn wire_policy(policy: StalenessPolicy) -> pb::StalenessPolicy {
+/// What a server does once its lease has run out.
+pub const fn staleness_policy(policy: StalenessPolicy) -> pb::StalenessPolicy {
     match policy {
         StalenessPolicy::Keep => pb::StalenessPolicy::Keep,
         StalenessPolicy::DenyAll => pb::StalenessPolicy::DenyAll,

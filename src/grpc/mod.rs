@@ -9,21 +9,25 @@ pub mod parse;
 mod partner_requests;
 pub mod partners;
 pub mod read_mask;
+mod replica_wire;
+pub mod replicas;
 pub mod roles;
 pub mod settings;
 pub mod status;
-mod watch;
+pub mod watch;
 
 use std::sync::Arc;
 
 use tonic::service::Routes;
+
+use watch::Standing;
 
 use crate::{
     proto::v1::{
         allowed_partner_service_server::AllowedPartnerServiceServer,
         federation_settings_service_server::FederationSettingsServiceServer,
         maintenance_service_server::MaintenanceServiceServer,
-        role_service_server::RoleServiceServer,
+        replica_service_server::ReplicaServiceServer, role_service_server::RoleServiceServer,
     },
     registry::Registry,
 };
@@ -35,22 +39,31 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// The most items of a batch.
     pub max_batch_items: usize,
+    /// The most watch streams.
+    pub max_watch_streams: usize,
+    /// The most watch streams of one subject.
+    pub max_watch_streams_per_subject: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_message_bytes: 4 << 20, max_batch_items: 1_000 }
+        Self {
+            max_message_bytes: 4 << 20,
+            max_batch_items: 1_000,
+            max_watch_streams: 10_000,
+            max_watch_streams_per_subject: 1_000,
+        }
     }
 }
 
-/// Every service of the API on `registry`.
-pub fn routes(registry: &Arc<Registry>, limits: Limits) -> Routes {
+/// Every service of the API on `registry`; streams go on as long as `standing` lets them.
+pub fn routes(registry: &Arc<Registry>, limits: Limits, standing: Arc<dyn Standing>) -> Routes {
     let most = limits.max_message_bytes;
     let registry = || Arc::clone(registry);
     let mut routes = Routes::builder();
     routes
         .add_service(
-            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits))
+            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits, standing))
                 .max_decoding_message_size(most),
         )
         .add_service(
@@ -63,14 +76,19 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits) -> Routes {
         .add_service(
             MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
                 .max_decoding_message_size(most),
+        )
+        .add_service(
+            ReplicaServiceServer::new(replicas::Replicas::new(registry()))
+                .max_decoding_message_size(most),
         );
     routes.routes()
 }
 
 /// The full names of the services, as the health service knows them.
-pub const SERVICE_NAMES: [&str; 4] = [
+pub const SERVICE_NAMES: [&str; 5] = [
     crate::proto::v1::allowed_partner_service_server::SERVICE_NAME,
     crate::proto::v1::federation_settings_service_server::SERVICE_NAME,
     crate::proto::v1::role_service_server::SERVICE_NAME,
     crate::proto::v1::maintenance_service_server::SERVICE_NAME,
+    crate::proto::v1::replica_service_server::SERVICE_NAME,
 ];

@@ -272,7 +272,7 @@ pub fn settings(
     values
 }
 
-fn moment(
+pub(super) fn moment(
     wire: Option<prost_types::Timestamp>,
     path: &str,
     broken: &mut Broken,
@@ -288,7 +288,11 @@ fn moment(
     }
 }
 
-fn span(wire: prost_types::Duration, path: &str, broken: &mut Broken) -> Option<Duration> {
+pub(super) fn span(
+    wire: prost_types::Duration,
+    path: &str,
+    broken: &mut Broken,
+) -> Option<Duration> {
     let span = Duration::try_from(wire);
     if span.is_err() {
         broken.add(path, "a negative time; give a positive one");
@@ -328,7 +332,7 @@ fn mode(wire: i32, path: &str, broken: &mut Broken) -> FederationMode {
     }
 }
 
-fn staleness_policy(wire: i32, path: &str, broken: &mut Broken) -> StalenessPolicy {
+pub(super) fn staleness_policy(wire: i32, path: &str, broken: &mut Broken) -> StalenessPolicy {
     match pb::StalenessPolicy::try_from(wire) {
         Ok(pb::StalenessPolicy::Unspecified) => StalenessPolicy::default(),
         Ok(pb::StalenessPolicy::Keep) => StalenessPolicy::Keep,

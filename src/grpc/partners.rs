@@ -14,7 +14,7 @@ use super::{
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
-    watch::WatchStream,
+    watch::{Places, Standing, WatchStream},
 };
 use crate::{
     auth::{
@@ -45,18 +45,21 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 /// The handlers of AllowedPartnerService.
 #[derive(Debug)]
 pub struct Partners {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     limits: Limits,
+    pub(super) places: Places,
+    pub(super) standing: Arc<dyn Standing>,
     /// As many scans at a time as there are cores; further ones wait their turn, within their
     /// deadline.
     scans: Semaphore,
 }
 
 impl Partners {
-    /// The handlers on `registry`.
-    pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
+    /// The handlers on `registry`; streams go on as long as `standing` lets them.
+    pub fn new(registry: Arc<Registry>, limits: Limits, standing: Arc<dyn Standing>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { registry, limits, scans: Semaphore::new(cores) }
+        let places = Places::new(limits.max_watch_streams, limits.max_watch_streams_per_subject);
+        Self { registry, limits, places, standing, scans: Semaphore::new(cores) }
     }
 
     async fn list(&self, permit: Permit<ListPartners>, query: ListQuery) -> Result<Page, Status> {

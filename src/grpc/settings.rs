@@ -16,7 +16,7 @@ use crate::{
     registry::{Registry, settings::SettingsChange},
 };
 
-const NAME: &str = "federationSettings";
+const NAME: &str = convert::SETTINGS_NAME;
 const PATH: &str = "federation_settings";
 const SECRET: &str = "dialback_passphrase";
 

@@ -27,6 +27,10 @@ const MAX_TEXT_BYTES: usize = 600;
 
 /// When to try again after an overload.
 const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
+/// When to try for a stream again.
+const RETRY_STREAM: Duration = Duration::from_secs(10);
+/// When to try again what has no room until a person makes some.
+const RETRY_FULL: Duration = Duration::from_secs(60);
 /// When to try another server, or this one after its restart.
 const RETRY_DRAINING: Duration = Duration::from_secs(1);
 /// When to try again while the keys of a token's issuer cannot be fetched.
@@ -72,6 +76,16 @@ pub fn retry_later(code: Code, reason: &str, message: &str, after: Duration) -> 
     detailed(code, message, reason, [], details)
 }
 
+/// RESOURCE_EXHAUSTED: as many streams as this limit allows.
+pub fn too_many_streams(limit: &str, most: usize) -> Status {
+    let message = format!("{most} streams are open, which {limit} allows; close one, or try later");
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(RETRY_STREAM));
+    details.add_quota_failure_violation(limit, &message);
+    let metadata = [("limit", limit.to_owned())];
+    detailed(Code::ResourceExhausted, message, "TOO_MANY_STREAMS", metadata, details)
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let Error { kind, index } = error;
@@ -111,6 +125,38 @@ impl From<Error> for Status {
                 "the listing's revision is no longer kept; list again from the start",
                 "PAGE_TOKEN_EXPIRED",
                 [("revision", revision.to_string())],
+                ErrorDetails::new(),
+            ),
+            Kind::Compacted { oldest } => detailed(
+                Code::OutOfRange,
+                format!("the history before revision {oldest} is no longer kept; start anew"),
+                "REVISION_COMPACTED",
+                [("oldest_revision", oldest.to_string())],
+                ErrorDetails::new(),
+            ),
+            Kind::ReplicaOfAnother { replica } => status(
+                Code::PermissionDenied,
+                "REPLICA_OF_ANOTHER",
+                format!(
+                    "another subject reports as replicas/{replica}; give this server another id, or \
+                     have an administrator delete that replica: partnerctl replica delete {replica}"
+                ),
+            ),
+            Kind::ReplicaNotSubject => status(
+                Code::PermissionDenied,
+                "REPLICA_NOT_SUBJECT",
+                "here a replica's id must be the subject of its token (replicas.id_is_subject); \
+                 report as replicas/ and that subject",
+            ),
+            Kind::TooManyReplicas { limit } => too_many_replicas(limit),
+            Kind::RevisionAhead { given, last } => detailed(
+                Code::FailedPrecondition,
+                format!(
+                    "revision {given} was never committed here, the last one is {last}; the caller \
+                     follows another history and must begin anew"
+                ),
+                "REVISION_AHEAD",
+                [("revision", last.to_string())],
                 ErrorDetails::new(),
             ),
             Kind::Overloaded => retry_later(
@@ -227,6 +273,17 @@ pub fn denied<'a>(denial: Denial, index: impl IntoIterator<Item = (&'a str, Stri
     detailed(Code::PermissionDenied, message, "PERMISSION_DENIED", metadata, ErrorDetails::new())
 }
 
+fn too_many_replicas(limit: usize) -> Status {
+    let message = format!(
+        "there are {limit} replicas already; delete those that are gone, or raise \
+         replicas.max_count"
+    );
+    let mut details = ErrorDetails::new();
+    details.add_quota_failure_violation("replicas.max_count", &message);
+    details.set_retry_info(Some(RETRY_FULL));
+    detailed(Code::ResourceExhausted, message, "TOO_MANY_REPLICAS", [], details)
+}
+
 fn read_only(reason: &str) -> Status {
     tracing::warn!(reason, "a write was refused: the store takes none");
     let message = "the store takes no writes since it failed; reads go on, and the server's log \
@@ -260,6 +317,7 @@ fn about<'a>(
     let kind = match resource.split_once('/') {
         Some(("allowedPartners", _)) => "federation.xmpp/AllowedPartner",
         Some(("roles", _)) => "federation.xmpp/Role",
+        Some(("replicas", _)) => "federation.xmpp/Replica",
         _ => "federation.xmpp/FederationSettings",
     };
     let mut details = ErrorDetails::new();

@@ -5,7 +5,7 @@
 
 use crate::{
     auth::Denial,
-    domain::{DomainName, Revision, Violation, revision::Etag},
+    domain::{DomainName, Revision, Violation, replica::ReplicaId, revision::Etag},
     store::StoreError,
 };
 
@@ -56,6 +56,30 @@ pub enum Kind {
         /// The revision of the listing.
         revision: Revision,
     },
+    /// The history asked for is no longer kept: list anew.
+    Compacted {
+        /// The oldest revision whose commit is still kept.
+        oldest: Revision,
+    },
+    /// Another subject reports as this replica: choose another id, or have it deleted.
+    ReplicaOfAnother {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// A replica's id must be its subject here: report as that.
+    ReplicaNotSubject,
+    /// No further replica is taken: delete one.
+    TooManyReplicas {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// A revision that was never committed here: start anew from what is here.
+    RevisionAhead {
+        /// The revision given.
+        given: Revision,
+        /// The last one there is.
+        last: Revision,
+    },
     /// Too many writes wait: try again.
     Overloaded,
     /// The server is going away: try another one.
@@ -97,6 +121,9 @@ impl From<Denial> for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        Kind::Internal(error.to_string()).into()
+        match error {
+            StoreError::Compacted { oldest } => Kind::Compacted { oldest }.into(),
+            other => Kind::Internal(other.to_string()).into(),
+        }
     }
 }

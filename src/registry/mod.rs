@@ -8,17 +8,20 @@ pub mod audit;
 pub mod draft;
 pub mod error;
 pub mod listing;
+pub mod log;
 pub mod pages;
 pub mod partners;
+pub mod replicas;
 pub mod settings;
 pub mod snapshot;
+pub mod watch;
 pub mod writer;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch as bell};
 
 pub use error::{Error, Kind};
 pub use snapshot::Snapshot;
@@ -29,7 +32,9 @@ use crate::{
     domain::{DomainName, Revision},
     store::{Store, StoreError},
 };
+use log::{Entry, Tail, TailLimits};
 use pages::Pages;
+use replicas::{ReplicaOptions, Replicas};
 use writer::Writer;
 
 /// What a registry allows itself.
@@ -44,6 +49,10 @@ pub struct Options {
     pub retained_listings: usize,
     /// How long a snapshot is kept for a listing under way.
     pub listing_ttl: Duration,
+    /// How much of the log is kept in memory for the streams that keep up.
+    pub tail: TailLimits,
+    /// What the replicas are allowed.
+    pub replicas: ReplicaOptions,
 }
 
 /// The partners and settings at their last revision, and the only way to change them.
@@ -53,20 +62,35 @@ pub struct Registry {
     current: Arc<Current>,
     writer: Writer,
     pages: Pages,
+    /// As many readers of the store's log at a time as there are cores.
+    replays: Semaphore,
+    replicas: Replicas,
     oldest_revision: Revision,
     start_time: Timestamp,
 }
 
-/// What readers see: the snapshot, and a bell that rings with its revision when it changes.
+/// What readers see: the snapshot, the end of the log that led to it, and a bell that rings with
+/// its revision when it changes.
 #[derive(Debug)]
 struct Current {
     snapshot: ArcSwap<Snapshot>,
-    bell: watch::Sender<Revision>,
+    tail: ArcSwap<Tail>,
+    bell: bell::Sender<Revision>,
 }
 
 impl Current {
-    fn publish(&self, snapshot: Snapshot) {
+    fn at(snapshot: Snapshot, limits: TailLimits) -> Self {
+        Self {
+            bell: bell::Sender::new(snapshot.revision()),
+            tail: ArcSwap::from_pointee(Tail::after(&snapshot, limits)),
+            snapshot: ArcSwap::from_pointee(snapshot),
+        }
+    }
+
+    /// For the writer alone. What the bell tells of is there when it rings.
+    fn publish(&self, snapshot: Snapshot, entries: impl IntoIterator<Item = Entry>) {
         let revision = snapshot.revision();
+        self.tail.store(Arc::new(self.tail.load().extended(entries)));
         self.snapshot.store(Arc::new(snapshot));
         self.bell.send_replace(revision);
     }
@@ -101,17 +125,19 @@ impl Registry {
     /// # Errors
     /// What [`Store::load`] reports.
     pub fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, StoreError> {
-        let state = store.load()?;
+        let mut state = store.load()?;
+        let kept = std::mem::take(&mut state.replicas);
+        let replicas = Replicas::new(kept, options.replicas.clone());
         let oldest_revision = state.oldest_revision;
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
-        let current = Arc::new(Current {
-            bell: watch::Sender::new(snapshot.revision()),
-            snapshot: ArcSwap::from_pointee(snapshot),
-        });
+        let current = Arc::new(Current::at(snapshot, options.tail));
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let replays = Semaphore::new(cores);
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
-        Ok(Self { store, current, writer, pages, oldest_revision, start_time: Timestamp::now() })
+        let start_time = Timestamp::now();
+        Ok(Self { store, current, writer, pages, replays, replicas, oldest_revision, start_time })
     }
 
     /// The roles in force.
@@ -141,6 +167,11 @@ impl Registry {
         let _ = bell.wait_for(|visible| *visible >= revision).await;
     }
 
+    /// Wakes every stream although nothing was committed: what it rests on may have changed.
+    pub fn ring(&self) {
+        self.current.bell.send_modify(|_same| {});
+    }
+
     /// How the server is. Asks the store for its size, so not for async threads.
     pub fn status(&self, _permit: &Permit<ReadStatus>) -> Status {
         let snapshot = self.snapshot();
@@ -164,6 +195,9 @@ impl Registry {
 
     /// Refuses further writes, waits for those under way to be on the disk, and ends the writer.
     pub async fn close(&self) {
+        if let Err(error) = self.save_replicas().await {
+            tracing::warn!(?error, "what the replicas reported last was not kept");
+        }
         self.writer.close().await;
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         AllowedPartner, DomainName, Revision, role,
         settings::{FederationMode, FederationSettings},
     },
-    store::State,
+    store::{Change, Commit, State},
 };
 
 /// Everything at one revision. Cheap to clone.
@@ -29,6 +29,8 @@ pub struct Snapshot {
     owners: HashMap<DomainName, Arc<AllowedPartner>>,
     settings: Arc<FederationSettings>,
     policy: Arc<Policy>,
+    /// The last revision that changed a partner or the settings.
+    list_revision: Revision,
 }
 
 /// Whether we federate with a domain, and what that rests on.
@@ -63,21 +65,26 @@ impl Snapshot {
     /// The state as a store loaded it.
     pub fn of(state: State) -> Self {
         let roles = role::built_in_roles().into_iter().map(Arc::new);
-        let mut snapshot = Self {
-            settings: state.settings,
-            policy: Arc::new(Policy::new(roles)),
-            ..Self::default()
-        };
+        let mut snapshot = Self { policy: Arc::new(Policy::new(roles)), ..Self::default() };
+        snapshot.set_settings(state.settings);
         for partner in state.partners {
             snapshot.insert(partner);
         }
         snapshot.revision = state.revision;
+        // A deleted partner may be forgotten together with the commit that deleted it.
+        let forgotten = Revision::new(state.oldest_revision.get().saturating_sub(1));
+        snapshot.list_revision = snapshot.list_revision.max(forgotten).min(state.revision);
         snapshot
     }
 
     /// The revision of this view.
     pub const fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The last revision that changed a partner or the settings: what the XMPP servers follow.
+    pub const fn list_revision(&self) -> Revision {
+        self.list_revision
     }
 
     /// The partner in force whose primary domain this is.
@@ -165,6 +172,7 @@ impl Snapshot {
     /// that it no longer has must have been released.
     pub(super) fn insert(&mut self, partner: Arc<AllowedPartner>) {
         let domain = partner.domain.clone();
+        self.list_revision = self.list_revision.max(partner.revision);
         if partner.delete_time.is_some() {
             self.partners.remove(&domain);
             self.deleted.insert(domain, partner);
@@ -184,7 +192,34 @@ impl Snapshot {
         }
     }
 
+    /// Takes back the commit that led to this state.
+    pub(super) fn undo(&mut self, commit: &Commit) {
+        // All at once, as they were made: domains may have moved between partners.
+        for change in &commit.changes {
+            match change {
+                Change::Partner { before: _, after } => self.remove(after),
+                Change::Settings { before, after: _ } => self.settings = Arc::clone(before),
+            }
+        }
+        let partners = commit.changes.iter().filter_map(|change| match change {
+            Change::Partner { before, .. } => before.as_ref(),
+            Change::Settings { .. } => None,
+        });
+        partners.for_each(|before| self.insert(Arc::clone(before)));
+        self.revision = commit.revision.before(1);
+    }
+
+    fn remove(&mut self, partner: &AllowedPartner) {
+        if partner.delete_time.is_some() {
+            self.deleted.remove(&partner.domain);
+        } else {
+            self.release(partner);
+            self.partners.remove(&partner.domain);
+        }
+    }
+
     pub(super) fn set_settings(&mut self, settings: Arc<FederationSettings>) {
+        self.list_revision = self.list_revision.max(settings.revision);
         self.settings = settings;
     }
 

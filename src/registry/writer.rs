@@ -17,13 +17,17 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Current, Error, Kind, Options, Snapshot, audit, draft::Draft};
+use super::{
+    Current, Error, Kind, Options, Snapshot, audit,
+    draft::Draft,
+    log::{Entry, Mark},
+};
 use crate::{
     domain::{
         Revision, Violation,
         audit::{Actor, AuditEntry, ChainHead},
     },
-    store::{Answer, AnswerResult, Commit, RequestKey, Store, Write},
+    store::{Answer, AnswerResult, Commit, ReplicaWrite, RequestKey, Store, Write},
 };
 
 /// How long the answer to a request is kept for its retries (AIP-155).
@@ -62,6 +66,7 @@ type Reply = oneshot::Sender<Result<Committed<AnswerResult>, Error>>;
 
 enum Message {
     Job(Job),
+    Keep(Keep),
     ForgetAnswers(oneshot::Sender<Result<usize, Error>>),
     Close,
 }
@@ -71,6 +76,26 @@ struct Job {
     request: Option<Request>,
     work: Work,
     reply: Reply,
+}
+
+/// Replicas to be kept or forgotten, with the group that is written next.
+struct Keep {
+    replicas: Vec<ReplicaWrite>,
+    reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Tells when what was handed to the writer is on the disk.
+#[derive(Debug)]
+pub(super) struct Saved(oneshot::Receiver<Result<(), Error>>);
+
+impl Saved {
+    /// Waits until it is.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] if the store failed; [`Kind::Draining`] when the server goes away.
+    pub(super) async fn wait(self) -> Result<(), Error> {
+        self.0.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
 }
 
 /// The way to the writer's thread.
@@ -122,6 +147,17 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Job(Job { actor, request, work, reply }))?;
         answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
+
+    /// Hands replicas to the writer, which takes what it is handed in that order.
+    ///
+    /// # Errors
+    /// As for [`Writer::commit`].
+    pub(super) fn keep(&self, replicas: Vec<ReplicaWrite>) -> Result<Saved, Error> {
+        self.refuse_if_failed()?;
+        let (reply, saved) = oneshot::channel();
+        self.send(Message::Keep(Keep { replicas, reply }))?;
+        Ok(Saved(saved))
     }
 
     /// Lets `work` decide on the state and throws the outcome away, but for what it gives back.
@@ -188,8 +224,10 @@ struct Group {
     head: ChainHead,
     changes: usize,
     writes: Vec<Write>,
+    marks: Vec<Mark>,
     answers: HashMap<RequestKey, Answer>,
     replies: Vec<(Reply, Committed<AnswerResult>)>,
+    kept: Vec<oneshot::Sender<Result<(), Error>>>,
 }
 
 impl Desk {
@@ -197,9 +235,11 @@ impl Desk {
         let mut messages = Vec::with_capacity(MAX_GROUP);
         while inbox.blocking_recv_many(&mut messages, MAX_GROUP) > 0 {
             let mut jobs = Vec::with_capacity(messages.len());
+            let mut keeps = Vec::new();
             for message in messages.drain(..) {
                 match message {
                     Message::Job(job) => jobs.push(job),
+                    Message::Keep(keep) => keeps.push(keep),
                     Message::ForgetAnswers(reply) => {
                         let forgotten = self.store.forget_answers(Timestamp::now());
                         let _ = reply.send(forgotten.map_err(Error::from));
@@ -208,12 +248,23 @@ impl Desk {
                     Message::Close => inbox.close(),
                 }
             }
-            self.serve_group(jobs);
+            self.serve_group(jobs, keeps);
         }
     }
 
-    fn serve_group(&mut self, jobs: Vec<Job>) {
+    fn serve_group(&mut self, jobs: Vec<Job>, keeps: Vec<Keep>) {
         let mut group = self.new_group();
+        for Keep { replicas, reply } in keeps {
+            match self.failure.get() {
+                Some(reason) => {
+                    let _ = reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
+                }
+                None => {
+                    group.writes.push(Write { replicas, ..Write::default() });
+                    group.kept.push(reply);
+                }
+            }
+        }
         for job in jobs {
             if group.changes >= MAX_GROUP_CHANGES {
                 self.finish(group);
@@ -242,8 +293,10 @@ impl Desk {
             head: self.head,
             changes: 0,
             writes: Vec::new(),
+            marks: Vec::new(),
             answers: HashMap::new(),
             replies: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -268,6 +321,7 @@ impl Desk {
             let revision = snapshot.revision();
             let resources = audit::resource_changes(&changes);
             let entry = AuditEntry::after(group.head, now, actor.clone(), revision, resources);
+            group.marks.push(Mark::between(&group.snapshot, &snapshot));
             group.snapshot = snapshot;
             group.head = entry.head();
             group.changes += changes.len();
@@ -285,7 +339,7 @@ impl Desk {
             group.answers.insert(answer.key.clone(), answer.clone());
         }
         if commit.is_some() || answer.is_some() {
-            group.writes.push(Write { commit, answer });
+            group.writes.push(Write { commit, answer, replicas: Vec::new() });
         }
         Ok(Committed { result, revision })
     }
@@ -306,14 +360,20 @@ impl Desk {
                 for (reply, _) in group.replies {
                     let _ = reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
                 }
+                for reply in group.kept {
+                    let _ = reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
+                }
                 let _ = self.failure.set(reason);
                 return;
             }
             self.head = group.head;
-            self.current.publish(group.snapshot);
+            self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
         }
         for (reply, committed) in group.replies {
             let _ = reply.send(Ok(committed));
+        }
+        for reply in group.kept {
+            let _ = reply.send(Ok(()));
         }
     }
 }

@@ -13,8 +13,9 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, Reload, Security, Shutdown,
-    door::GrpcDoor, every, health, layered, on_hangup, reflection, reload_on_change, serve,
+    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
+    Security, Shutdown, door::GrpcDoor, every, health, layered, on_hangup, reflection,
+    reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -27,7 +28,7 @@ use crate::{
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     grpc,
-    registry::{self, Registry},
+    registry::{self, Registry, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -124,14 +125,26 @@ impl Assembly {
         let verifier = Arc::new(verifier);
         let reloads = reloads(&config, &verifier, &security);
         // Everything by name: a new section fails to compile until it is thought of here.
-        let Config { listen: _, data_dir: _, dev: _, tls: _, auth, limits, log: _, server } =
-            config;
+        let Config {
+            listen: _,
+            data_dir: _,
+            dev: _,
+            tls: _,
+            auth,
+            limits,
+            log: _,
+            server,
+            replicas,
+        } = config;
+        let config::Replicas { max_count, silent_after, id_is_subject } = replicas;
         let config::Server { local_domains, reflection, reload_interval } = server;
         let options = registry::Options {
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
+            tail: TailLimits { commits: limits.watch_tail_commits, bytes: limits.watch_tail_bytes },
+            replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
         let registry = Arc::new(Registry::open(store, options)?);
         let development = None;
@@ -188,8 +201,13 @@ impl Assembly {
         let limits = grpc::Limits {
             max_message_bytes: self.limits.max_message_bytes,
             max_batch_items: self.limits.max_batch,
+            max_watch_streams: self.limits.max_watch_streams,
+            max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
         };
-        let mut routes = grpc::routes(&self.registry, limits).add_service(health_service);
+        let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
+        tasks.spawn(standing.clone().ring(self.registry.clone()));
+        let mut routes =
+            grpc::routes(&self.registry, limits, Arc::new(standing)).add_service(health_service);
         if self.reflection {
             routes = routes.add_service(reflection(shutdown.clone()));
         }
@@ -213,6 +231,13 @@ impl Assembly {
             tasks.spawn(keeper);
         }
         let registry = self.registry;
+        let replicas = registry.clone();
+        tasks.spawn(every(REPLICA_SAVE_INTERVAL, shutdown.clone(), move || save(replicas.clone())));
+        let (waits, ending) = (registry.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            ending.draining().await;
+            waits.end_waits();
+        });
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
         if let Some(folder) = self.development {
@@ -244,6 +269,12 @@ async fn sweep(registry: Arc<Registry>) {
                 return;
             }
         }
+    }
+}
+
+async fn save(registry: Arc<Registry>) {
+    if let Err(error) = registry.save_replicas().await {
+        tracing::warn!(?error, "what the replicas report cannot be kept yet");
     }
 }
 

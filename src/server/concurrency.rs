@@ -19,8 +19,11 @@ use super::{CallFuture, CallService, refusal::Refusal};
 /// apart so that they can shut nobody out.
 const MAX_HEALTH_STREAMS: usize = 1_000;
 
+const WATCH: &str = "/xmpp.federation.v1.AllowedPartnerService/WatchAllowedPartners";
+
 /// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call beyond the limit. A call
-/// counts until the last of its response is sent. A health check always goes through.
+/// counts until the last of its response is sent. A health check always goes through, and so
+/// does a watch as far as its own limits.
 #[derive(Clone, Debug)]
 pub struct Concurrency<S> {
     inner: S,
@@ -40,7 +43,8 @@ impl<S> Concurrency<S> {
     /// Where the call at `path` is counted and how many may be; `None` if it is not counted.
     fn counter(&self, path: &str) -> Option<(&Arc<Semaphore>, usize)> {
         match path {
-            "/grpc.health.v1.Health/Check" => None,
+            // Streams of their own kind are counted by subject, once it is known who calls.
+            "/grpc.health.v1.Health/Check" | WATCH => None,
             "/grpc.health.v1.Health/Watch" => Some((&self.free_for_health, MAX_HEALTH_STREAMS)),
             _ => Some((&self.free, self.limit)),
         }

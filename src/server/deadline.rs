@@ -16,6 +16,7 @@ use tonic::{Status, body::Body};
 use tower::{Service, ServiceExt};
 
 use super::{CallFuture, CallService, refusal::Refusal};
+use crate::grpc::call::CallDeadline;
 
 /// The header in which a client says how long it will wait.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -55,12 +56,13 @@ impl<S: CallService> Service<Request<Body>> for Deadline<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> CallFuture {
+    fn call(&mut self, mut request: Request<Body>) -> CallFuture {
         let started = Instant::now();
         let Ok(asked) = client_timeout(request.headers()) else {
             return Box::pin(future::ready(Ok(Refusal::BadDeadline.response())));
         };
         let allowed = asked.unwrap_or(self.default).min(self.cap);
+        request.extensions_mut().insert(CallDeadline(started + allowed));
         let answer = self.inner.clone().oneshot(request);
         Box::pin(async move {
             let Ok(response) = timeout_at(started + allowed, answer).await else {

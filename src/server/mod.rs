@@ -18,6 +18,7 @@ mod panics;
 mod refusal;
 mod reload;
 mod shutdown;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,7 @@ use crate::{config::Limits, telemetry::Telemetry};
 pub use self::{
     accept::{Security, serve},
     assembly::{Assembly, StartError, credentials, listen},
-    background::{ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, every},
+    background::{ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, every},
     concurrency::Concurrency,
     deadline::Deadline,
     grpc_only::GrpcOnly,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::domain::{
     AllowedPartner, Revision,
     audit::{Actor, AuditEntry, ChainHead},
+    replica::{Replica, ReplicaId},
     settings::FederationSettings,
 };
 
@@ -89,13 +90,24 @@ pub enum AnswerResult {
     Settings(Arc<FederationSettings>),
 }
 
-/// What is written together: a commit with its audit entry, an answer to keep, or both.
+/// What becomes of a replica. Replicas are no part of the log: they change without a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplicaWrite {
+    /// It is there, like this. What a report says of the moment is not kept.
+    Keep(Arc<Replica>),
+    /// It is not there any more; no fault if it never was.
+    Forget(ReplicaId),
+}
+
+/// What is written together: a commit with its audit entry, an answer to keep, replicas.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Write {
     /// The commit; `None` when only an answer is kept, because the request changed nothing.
     pub commit: Option<(Commit, AuditEntry)>,
     /// The answer to keep.
     pub answer: Option<Answer>,
+    /// What becomes of replicas, in order.
+    pub replicas: Vec<ReplicaWrite>,
 }
 
 /// The state at the last revision, as it is found when a store is opened.
@@ -109,6 +121,8 @@ pub struct State {
     pub partners: Vec<Arc<AllowedPartner>>,
     /// The settings.
     pub settings: Arc<FederationSettings>,
+    /// Every replica, by id, as far as it was kept.
+    pub replicas: Vec<Arc<Replica>>,
     /// The end of the audit chain.
     pub audit_head: ChainHead,
 }

@@ -33,6 +33,8 @@ const EVERYTHING: &[&str] = &[
     "registry",
     "proto",
     "grpc",
+    "client",
+    "agent",
     "cli",
     "commands",
     "certs",
@@ -40,13 +42,14 @@ const EVERYTHING: &[&str] = &[
     "dev",
     "files",
     "server",
+    "systemd",
     "telemetry",
     "tls",
 ];
 
 const WIRE: &[&str] = &["tonic", "prost", "sled"];
 
-/// Only `grpc`, `proto` and `cli` know protobuf; only `store` knows sled; only the rim and what
+/// Only `grpc`, `proto`, `client` and `cli` know protobuf; only `store` knows sled; only the rim and what
 /// puts a server together know tonic.
 const ROOMS: &[Room] = &[
     room("domain", &[], &["tokio", "tonic", "prost", "sled", "http", "hyper", "tower"]),
@@ -55,15 +58,18 @@ const ROOMS: &[Room] = &[
     room("registry", &["domain", "auth", "store"], &["tonic", "prost", "sled", "hyper", "tower"]),
     room("proto", &[], &["tokio", "sled"]),
     room("grpc", &["proto", "domain", "auth", "registry", "telemetry"], &["sled"]),
-    room("cli", &["proto", "domain"], &["sled"]),
+    room("client", &["proto", "domain"], &["sled"]),
+    room("cli", &["proto", "domain", "client"], &["sled"]),
+    room("agent", &["proto", "domain", "client", "files", "systemd"], &["sled"]),
     room("files", &[], WIRE),
+    room("systemd", &[], WIRE),
     room("certs", &["files"], WIRE),
     room("tls", &["certs", "files"], WIRE),
     room("config", &["domain", "auth", "tls"], WIRE),
     room("telemetry", &["config", "domain"], &["prost", "sled"]),
     room("dev", &["auth", "certs", "config", "domain", "files", "tls"], WIRE),
     room("server", EVERYTHING, &["prost", "sled"]),
-    room("commands", &["certs", "config", "dev", "server", "store", "telemetry"], WIRE),
+    room("commands", &["agent", "certs", "config", "dev", "server", "store", "telemetry"], WIRE),
     room("bin", &["cli", "commands", "store"], &["tonic", "prost"]),
 ];
 

@@ -22,3 +22,4 @@ mod serve;
 mod settings;
 mod tls;
 mod uses;
+mod watch;

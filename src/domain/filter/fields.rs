@@ -1,12 +1,15 @@
-//! The fields of partners and roles, as the API names them.
+//! The fields of partners, roles and replicas, as the API names them.
 
 use std::borrow::Cow;
+
+use jiff::SignedDuration;
 
 use super::schema::{EnumNames, Field, Filterable, Kind, TextForm};
 use crate::domain::{
     mask::Maskable,
     negotiation::{Negotiation, NegotiationMethod, NegotiationWarning},
     partner::{AllowedPartner, PartnerType, Warning},
+    replica::{self, ServerKind},
     role::{DomainScope, Role},
 };
 
@@ -169,5 +172,110 @@ impl Filterable for Role {
             }),
         ),
         Field::searched("lync_role", Kind::Text(TextForm::Plain, |r| Cow::Borrowed(r.lync_role))),
+    ];
+}
+
+const REPLICA_STATES: EnumNames =
+    EnumNames { prefix: "STATE_", short: &["UP_TO_DATE", "BEHIND", "REJECTING", "SILENT"] };
+
+const fn replica_state(value: replica::State) -> u8 {
+    match value {
+        replica::State::UpToDate => 0,
+        replica::State::Behind => 1,
+        replica::State::Rejecting => 2,
+        replica::State::Silent => 3,
+    }
+}
+
+const SERVER_KINDS: EnumNames =
+    EnumNames { prefix: "SERVER_KIND_", short: &["PROSODY", "EJABBERD", "FILE"] };
+
+const fn server_kind(value: ServerKind) -> u8 {
+    match value {
+        ServerKind::Prosody => 0,
+        ServerKind::Ejabberd => 1,
+        ServerKind::File => 2,
+    }
+}
+
+impl Filterable for replica::View {
+    const FIELDS: &'static [Field<Self>] = &[
+        Field::searched(
+            "name",
+            Kind::Text(TextForm::Name("replicas/"), |v| Cow::Borrowed(v.replica.id.as_str())),
+        ),
+        Field::new("state", Kind::Enum(&REPLICA_STATES, |v| replica_state(v.state))),
+        Field::new("revisions_behind", Kind::Number(|v| i64::try_from(v.behind).ok())),
+        Field::new(
+            "silent_since_time",
+            Kind::Time(|v| {
+                (v.state == replica::State::Silent).then_some(v.replica.last_report_time)
+            }),
+        ),
+        Field::new("issuer", Kind::Text(TextForm::Plain, |v| Cow::Borrowed(&v.replica.issuer))),
+        Field::searched(
+            "subject",
+            Kind::Text(TextForm::Plain, |v| Cow::Borrowed(&v.replica.subject)),
+        ),
+        Field::new("first_report_time", Kind::Time(|v| Some(v.replica.first_report_time))),
+        Field::new("last_report_time", Kind::Time(|v| Some(v.replica.last_report_time))),
+        Field::new(
+            "last_rejection.revision",
+            Kind::Number(|v| v.replica.last_rejection.as_ref().map(|it| it.revision.as_i64())),
+        ),
+        Field::new(
+            "last_rejection.reject_time",
+            Kind::Time(|v| v.replica.last_rejection.as_ref().and_then(|it| it.time)),
+        ),
+        Field::new(
+            "data_age",
+            Kind::Duration(|v| v.data_age.and_then(|age| SignedDuration::try_from(age).ok())),
+        ),
+        Field::new(
+            "report.server_kind",
+            Kind::Enum(&SERVER_KINDS, |v| server_kind(v.report.server_kind)),
+        ),
+        Field::searched(
+            "report.server_version",
+            Kind::Text(TextForm::Plain, |v| Cow::Borrowed(&v.report.server_version)),
+        ),
+        Field::new(
+            "report.module_version",
+            Kind::Text(TextForm::Plain, |v| Cow::Borrowed(&v.report.module_version)),
+        ),
+        Field::new(
+            "report.agent_version",
+            Kind::Text(TextForm::Plain, |v| Cow::Borrowed(&v.report.agent_version)),
+        ),
+        Field::searched(
+            "report.host_name",
+            Kind::Text(TextForm::Plain, |v| Cow::Borrowed(&v.report.host_name)),
+        ),
+        Field::new("report.applied_revision", Kind::Number(|v| Some(v.report.applied.as_i64()))),
+        Field::new("report.session_count", Kind::Number(|v| Some(v.report.live.session_count))),
+        Field::new("report.sessions", Kind::Messages(|v| !v.report.live.sessions.is_empty())),
+        Field::new(
+            "report.sessions.domain",
+            Kind::Texts(TextForm::Domain, |v, ask| {
+                v.report.live.sessions.iter().any(|sessions| ask(&sessions.domain))
+            }),
+        ),
+        Field::new(
+            "report.unenforced_properties",
+            Kind::Messages(|v| !v.report.live.unenforced.is_empty()),
+        ),
+        Field::new(
+            "report.unenforced_properties.property",
+            Kind::Texts(TextForm::Plain, |v, ask| {
+                v.report.live.unenforced.iter().any(|unenforced| ask(&unenforced.property))
+            }),
+        ),
+        Field::searched(
+            "report.warnings",
+            Kind::Texts(TextForm::Plain, |v, ask| {
+                v.report.live.warnings.iter().any(|warning| ask(warning))
+            }),
+        ),
+        Field::new("report.stale", Kind::Bool(|v| v.report.live.stale)),
     ];
 }

@@ -11,6 +11,7 @@
 
 mod history;
 mod partner;
+mod replica;
 mod settings;
 mod time;
 
@@ -44,6 +45,8 @@ pub enum Kind {
     Split = 7,
     /// A part of a value.
     Part = 8,
+    /// A replica.
+    Replica = 9,
 }
 
 /// Why bytes are not the value that was stored.

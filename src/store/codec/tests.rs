@@ -13,13 +13,14 @@ use crate::{
         audit::{Actor, AuditEntry, ChainHead, FieldChange, ResourceChange, Verb},
         negotiation::Negotiation,
         partner::PartnerType,
+        replica::Replica,
         settings::{
             FederationMode, FederationSettings, Passphrase, SettingsValues, StalenessPolicy,
         },
     },
     store::{
         Answer, AnswerResult, Change, Commit, RequestKey,
-        conformance::model::{domain, partner},
+        conformance::model::{domain, partner, replica},
     },
 };
 
@@ -60,6 +61,12 @@ proptest! {
     }
 
     #[test]
+    fn a_replica_comes_back_as_far_as_it_is_kept(number in 0..9_u64, applied in 0..u64::MAX) {
+        let replica = replica(number, applied % 1_000);
+        prop_assert_eq!(round_trip(&replica), replica);
+    }
+
+    #[test]
     fn any_bytes_are_refused_without_a_panic(bytes in collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(unseal_any(KEY, &bytes).is_err());
         // Even behind a checksum that fits.
@@ -68,6 +75,7 @@ proptest! {
         let _ = AuditEntry::from_payload(&bytes, &mut Texts::default());
         let _ = Answer::from_payload(&bytes, &mut Texts::default());
         let _ = AllowedPartner::from_payload(&bytes, &mut Texts::default());
+        let _ = Replica::from_payload(&bytes, &mut Texts::default());
         let _ = FederationSettings::from_payload(&bytes, &mut Texts::default());
     }
 }

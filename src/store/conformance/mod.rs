@@ -6,9 +6,11 @@ pub mod model;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use self::model::{Model, domain, partner, plain_partner, request_key, rich_partner, time};
-use super::{Change, Store, StoreError, Write};
-use crate::domain::{AllowedPartner, Revision};
+use self::model::{
+    Model, domain, partner, plain_partner, replica, request_key, rich_partner, time,
+};
+use super::{Change, ReplicaWrite, Store, StoreError, Write};
+use crate::domain::{AllowedPartner, Revision, replica::Replica};
 
 /// Where one store lives. Opening it again after the last one was dropped finds what it held.
 pub trait Place {
@@ -32,6 +34,7 @@ macro_rules! conformance {
             answers_outlive_the_process_until_they_are_forgotten
             an_answer_may_be_given_anew
             an_answer_without_a_commit_keeps_the_revision
+            replicas_are_kept_without_a_commit_until_they_are_forgotten
             readers_never_see_half_a_group
         );
     };
@@ -211,6 +214,29 @@ pub fn an_answer_without_a_commit_keeps_the_revision(place: &dyn Place) {
     model.assert_is_in(store.as_ref());
     drop(store);
     model.assert_is_in(place.open().as_ref());
+}
+
+pub fn replicas_are_kept_without_a_commit_until_they_are_forgotten(place: &dyn Place) {
+    let model = written(place);
+    let store = place.open();
+    let keep = |replica| ReplicaWrite::Keep(std::sync::Arc::new(replica));
+    let kept = |store: &dyn Store| -> Vec<Replica> {
+        let state = store.load().unwrap();
+        state.replicas.iter().map(|replica| Replica::clone(replica)).collect()
+    };
+    let replicas = [replica(1, 7), replica(2, 8), replica(3, 9)];
+    let write =
+        |replicas: Vec<ReplicaWrite>| store.write(&[Write { replicas, ..Write::default() }]);
+    write(replicas.clone().map(keep).into()).unwrap();
+    assert_eq!(kept(store.as_ref()), replicas);
+    let gone = ReplicaWrite::Forget(replicas[1].id.clone());
+    write(vec![keep(replica(1, 10)), gone.clone(), gone]).unwrap();
+    let left = [replica(1, 10), replica(3, 9)];
+    assert_eq!(kept(store.as_ref()), left);
+    drop(store);
+    let store = place.open();
+    assert_eq!(kept(store.as_ref()), left);
+    model.assert_is_in(store.as_ref());
 }
 
 pub fn readers_never_see_half_a_group(place: &dyn Place) {

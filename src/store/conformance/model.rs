@@ -1,7 +1,7 @@
 //! What a store should hold, kept beside it, and sample data.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,6 +15,7 @@ use crate::{
         audit::{Actor, AuditEntry, ChainHead, FieldChange, ResourceChange, Verb},
         negotiation::Negotiation,
         partner::PartnerType,
+        replica::{Live, Rejection, Replica, Report, ServerKind},
         settings::{
             FederationMode, FederationSettings, Passphrase, SettingsValues, StalenessPolicy,
         },
@@ -65,7 +66,7 @@ impl Model {
         let commit = Commit { revision, time, actor: actor(revision), changes };
         self.commits.push(commit.clone());
         self.entries.push(entry.clone());
-        Write { commit: Some((commit, entry)), answer: None }
+        Write { commit: Some((commit, entry)), ..Write::default() }
     }
 
     /// The same write, with an answer that expires at second `expiry`.
@@ -213,6 +214,34 @@ pub fn rich_partner(domain: DomainName, domains: usize, seed: u64) -> AllowedPar
         labels: [("tier", "gold"), ("a.b/c", "")].into(),
     };
     AllowedPartner { terms, ..partner(domain) }
+}
+
+/// A replica with everything that is kept of one, at revision `applied`.
+pub fn replica(number: u64, applied: u64) -> Replica {
+    let rejection = Rejection {
+        revision: Revision::new(applied + 1),
+        reason: "line 17: no such domain".into(),
+        time: Some(time(applied)),
+    };
+    Replica {
+        id: format!("server-{number}").parse().unwrap(),
+        issuer: "https://issuer.example".into(),
+        subject: format!("agent-{number}").into(),
+        first_report_time: time(1),
+        last_report_time: time(applied),
+        last_rejection: Some(rejection.clone()),
+        report: Arc::new(Report {
+            server_kind: ServerKind::Ejabberd,
+            server_version: "ejabberd 23.10".into(),
+            module_version: "1.0.0".into(),
+            agent_version: "0.1.0".into(),
+            host_name: "zürich-1".into(),
+            applied: Revision::new(applied),
+            rejection: number.is_multiple_of(2).then_some(rejection),
+            live: Live::default(),
+        }),
+        applications: VecDeque::new(),
+    }
 }
 
 /// Settings with every field set.

@@ -10,7 +10,7 @@ use super::{
     layout::{self, Note, Tally},
 };
 use crate::{
-    domain::{AllowedPartner, audit::AuditEntry, settings::FederationSettings},
+    domain::{AllowedPartner, audit::AuditEntry, replica::Replica, settings::FederationSettings},
     store::{
         Commit, State, StoreError,
         codec::{self, Damage, Kind, Stored, Texts},
@@ -27,7 +27,7 @@ pub(super) fn whole_tree(tree: &Db, folder: &Folder, note: &Note) -> Result<Stat
     });
     let panicked = |_| folder.damaged("reading it failed: sled panicked");
     let (partners, tally_of_partners) = partners.map_err(panicked)??;
-    let (settings, tally_of_rest) = rest.map_err(panicked)??;
+    let (settings, replicas, tally_of_rest) = rest.map_err(panicked)??;
     let tally = tally_of_partners.plus(tally_of_rest);
     if tally != note.tally {
         return Err(folder.damaged(&format!(
@@ -40,6 +40,7 @@ pub(super) fn whole_tree(tree: &Db, folder: &Folder, note: &Note) -> Result<Stat
         oldest_revision: note.oldest_revision,
         partners,
         settings,
+        replicas,
         audit_head: note.audit,
     })
 }
@@ -78,6 +79,9 @@ pub(super) fn reaches(
     }
     Ok(())
 }
+
+/// What there is beside the partners.
+type Rest = (Arc<FederationSettings>, Vec<Arc<Replica>>, Tally);
 
 #[derive(Clone, Copy)]
 struct Check<'a> {
@@ -135,7 +139,7 @@ impl Check<'_> {
         })
     }
 
-    fn all_but_partners(self) -> Result<(Arc<FederationSettings>, Tally), StoreError> {
+    fn all_but_partners(self) -> Result<Rest, StoreError> {
         let mut tally = Tally::default();
         self.log(&mut tally)?;
         self.audit(&mut tally)?;
@@ -144,8 +148,24 @@ impl Check<'_> {
             codec::unseal(Kind::Part, key, bytes).map(drop)
         })?;
         let settings = self.settings(&mut tally)?;
+        let replicas = self.replicas(&mut tally)?;
         self.check_nothing_else_is_there()?;
-        Ok((settings, tally))
+        Ok((settings, replicas, tally))
+    }
+
+    fn replicas(self, tally: &mut Tally) -> Result<Vec<Arc<Replica>>, StoreError> {
+        let mut texts = Texts::default();
+        let mut replicas = Vec::new();
+        for pair in self.tree.scan_prefix([layout::REPLICAS]) {
+            let (key, bytes) = self.folder.shielded("reading", || pair)?;
+            tally.add(&bytes);
+            let replica: Replica = self.value(&key, &bytes, &mut texts)?;
+            if key != layout::replica_key(&replica.id) {
+                return Err(self.nonsense(&key, format!("it is of {}", replica.id)));
+            }
+            replicas.push(Arc::new(replica));
+        }
+        Ok(replicas)
     }
 
     fn log(self, tally: &mut Tally) -> Result<(), StoreError> {
@@ -230,6 +250,7 @@ impl Check<'_> {
             layout::ANSWERS,
             layout::EXPIRIES,
             layout::PARTS,
+            layout::REPLICAS,
         ];
         known.sort_unstable();
         let mut from = Vec::new();

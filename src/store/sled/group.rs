@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::{AllowedPartner, audit::AuditEntry},
     store::{
-        Answer, Change, Commit, StoreError, Write,
+        Answer, Change, Commit, ReplicaWrite, StoreError, Write,
         codec::{self, Kind, Texts},
     },
 };
@@ -55,7 +55,10 @@ impl<'a> Group<'a> {
     }
 
     /// Adds what is written together.
-    pub(super) fn add(&mut self, Write { commit, answer }: &Write) -> Result<(), StoreError> {
+    pub(super) fn add(
+        &mut self,
+        Write { commit, answer, replicas }: &Write,
+    ) -> Result<(), StoreError> {
         if let Some((commit, entry)) = commit {
             self.add_commit(commit)?;
             self.add_audit_entry(entry)?;
@@ -63,7 +66,7 @@ impl<'a> Group<'a> {
         if let Some(answer) = answer {
             self.add_answer(answer)?;
         }
-        Ok(())
+        replicas.iter().try_for_each(|replica| self.write_replica(replica))
     }
 
     /// Removes answers that expire at `now` or before. Returns how many.
@@ -148,6 +151,21 @@ impl<'a> Group<'a> {
         let value = codec::encode(&key, entry);
         self.put(key, value);
         self.note.audit = entry.head();
+        Ok(())
+    }
+
+    fn write_replica(&mut self, write: &ReplicaWrite) -> Result<(), StoreError> {
+        match write {
+            ReplicaWrite::Keep(replica) => {
+                let key = layout::replica_key(&replica.id);
+                self.remove(&key)?;
+                let value = codec::encode(&key, replica.as_ref());
+                self.put(key, value);
+            }
+            ReplicaWrite::Forget(id) => {
+                self.remove(&layout::replica_key(id))?;
+            }
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::folder::Folder;
 use crate::{
-    domain::{DomainName, Revision, audit::ChainHead},
+    domain::{DomainName, Revision, audit::ChainHead, replica::ReplicaId},
     store::{
         RequestKey, StoreError,
         codec::{self, Damage, Kind},
@@ -35,6 +35,7 @@ pub(super) const AUDIT: u8 = b'a';
 pub(super) const ANSWERS: u8 = b'r';
 pub(super) const EXPIRIES: u8 = b'x';
 pub(super) const PARTS: u8 = b'c';
+pub(super) const REPLICAS: u8 = b'v';
 
 /// What the store notes about itself with every group it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +205,10 @@ pub(super) fn partner_key(domain: &DomainName) -> Vec<u8> {
     joined(PARTNERS, domain.as_str().as_bytes())
 }
 
+pub(super) fn replica_key(id: &ReplicaId) -> Vec<u8> {
+    joined(REPLICAS, id.as_str().as_bytes())
+}
+
 pub(super) fn commit_key(revision: Revision) -> Vec<u8> {
     joined(COMMITS, &revision.get().to_be_bytes())
 }
@@ -263,6 +268,7 @@ pub(super) fn place(key: &[u8]) -> String {
         NOTE => "the store's note about itself".to_owned(),
         SETTINGS => "the federation settings".to_owned(),
         [PARTNERS, domain @ ..] => format!("the partner {}", domain.escape_ascii()),
+        [REPLICAS, id @ ..] => format!("the replica {}", id.escape_ascii()),
         [COMMITS, ..] if let Some(revision) = number(key) => {
             format!("the commit of revision {revision}")
         }

@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod issuer;
 pub mod process;
+pub mod stream;
 pub mod tokens;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};

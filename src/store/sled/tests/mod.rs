@@ -95,7 +95,7 @@ fn what_is_replaced_again_and_again_does_not_make_the_database_grow_without_end(
     // Answers are replaced, where commits stay in the log.
     let (mut written, mut largest) = (0, 0);
     for _ in 0..300 {
-        let again = Write { commit: write.commit.clone(), answer: None };
+        let again = Write { answer: None, ..write.clone() };
         let again = Write { commit: None, ..model.answered(again, 1, 1) };
         written += codec::encode(b"", again.answer.as_ref().unwrap()).len() as u64;
         store.write(&[again]).unwrap();

@@ -1,0 +1,351 @@
+//! A file of any form, and a command of the operator's that makes a server read it.
+//!
+//! There is no module here that would go by the clock, hold the lease or say what it enforces, so
+//! the agent does: it leaves out who is suspended or expired, renders an empty list when the lease
+//! has run out and the policy says so, and reports everything that it was not told is enforced.
+//! What the command refuses is taken back: the file is again what it was.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
+
+use minijinja::{Environment, context};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::{process::Command, time::timeout};
+
+use super::{Reply, seconds};
+use crate::{
+    agent::{
+        Answer,
+        answer::Unenforced,
+        line,
+        options::{FileOptions, Form, OptionsError},
+        roster::{Entry, Roster},
+    },
+    files::{self, Access},
+    proto::v1::{AllowedPartner, FederationMode, FederationSettings, StalenessPolicy},
+};
+
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most characters of what a command says when it fails.
+const MAX_COMPLAINT_CHARS: usize = 500;
+
+const TEMPLATE: &str = "template";
+
+/// The name in the answer of who enforces.
+const SERVER: &str = "file";
+
+/// A file, and what makes a server read it.
+#[derive(Debug)]
+pub struct Files {
+    options: FileOptions,
+    template: Option<Environment<'static>>,
+    roster: Option<Roster>,
+    lease: Option<Lease>,
+    /// What the file holds, as far as the command has accepted it.
+    in_force: Option<InForce>,
+}
+
+#[derive(Debug)]
+struct InForce {
+    content: String,
+    generation: i64,
+    partners: i64,
+    applied_at: SystemTime,
+    stale: bool,
+}
+
+/// What the settings say of being cut off, kept beside the file for an agent that starts without the
+/// service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    seconds: i64,
+    deny_all: bool,
+    heard: u64,
+}
+
+impl Files {
+    /// What the options describe. The template is read and checked.
+    ///
+    /// # Errors
+    /// The template cannot be used.
+    pub fn new(options: FileOptions) -> Result<Self, OptionsError> {
+        let template = match &options.form {
+            Form::Template(path) => Some(template(path)?),
+            Form::Json | Form::List => None,
+        };
+        let lease = fs::read(lease_path(&options.output))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(Self { options, template, roster: None, lease, in_force: None })
+    }
+
+    /// Puts a roster in force.
+    ///
+    /// # Errors
+    /// The command refuses it, or there is something wrong with file or template.
+    pub async fn apply(
+        &mut self,
+        roster: Roster,
+        heard: Option<SystemTime>,
+    ) -> Result<Reply, String> {
+        self.roster = Some(roster);
+        self.look(heard).await
+    }
+
+    /// Puts in force what the clock has made of the roster.
+    ///
+    /// # Errors
+    /// As for [`Files::apply`].
+    pub async fn look(&mut self, heard: Option<SystemTime>) -> Result<Reply, String> {
+        let now = SystemTime::now();
+        self.keep_lease(heard);
+        let stale = self.lease.as_ref().is_some_and(|lease| lease.has_run_out(now));
+        let Some(roster) = self.roster.clone() else {
+            return self.without_roster(now, stale).await;
+        };
+        let allowed = if stale { Vec::new() } else { allowed(&roster, now) };
+        let content = self.rendered(&roster, &allowed)?;
+        let partners = i64::try_from(allowed.len()).unwrap_or(i64::MAX);
+        let generation = roster.generation();
+        self.put(InForce { content, generation, partners, applied_at: now, stale }).await?;
+        Ok(Reply { answer: self.answer(), in_step: true })
+    }
+
+    /// The agent has started and heard nothing yet: the file stays, until the lease runs out.
+    async fn without_roster(&mut self, now: SystemTime, stale: bool) -> Result<Reply, String> {
+        if stale && self.in_force.is_none() {
+            let nobody = match self.options.form {
+                Form::List => String::new(),
+                Form::Json | Form::Template(_) => {
+                    return Err("the lease has run out and the agent has not heard the service \
+                                since it started; only the form `list` can be emptied then"
+                        .into());
+                }
+            };
+            let empty =
+                InForce { content: nobody, generation: 0, partners: 0, applied_at: now, stale };
+            self.put(empty).await?;
+        }
+        Ok(Reply { answer: self.answer(), in_step: false })
+    }
+
+    async fn put(&mut self, wanted: InForce) -> Result<(), String> {
+        if self.in_force.as_ref().is_some_and(|now| now.content == wanted.content) {
+            let applied_at = self.in_force.as_ref().map_or(wanted.applied_at, |now| now.applied_at);
+            self.in_force = Some(InForce { applied_at, ..wanted });
+            return Ok(());
+        }
+        let before = fs::read(&self.options.output).ok();
+        self.write(wanted.content.as_bytes())?;
+        if let Err(why) = self.run_command(wanted.generation).await {
+            if let Some(before) = before {
+                self.write(&before)?;
+            }
+            return Err(why);
+        }
+        self.in_force = Some(wanted);
+        Ok(())
+    }
+
+    fn write(&self, content: &[u8]) -> Result<(), String> {
+        let output = &self.options.output;
+        files::replace(output, content, Access::Group)
+            .map_err(|error| format!("{} cannot be written: {error}", output.display()))
+    }
+
+    async fn run_command(&self, generation: i64) -> Result<(), String> {
+        let Some(command) = &self.options.command else { return Ok(()) };
+        let running = Command::new("sh")
+            .args(["-c", command])
+            .env("PARTNERD_FILE", &self.options.output)
+            .env("PARTNERD_GENERATION", generation.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(COMMAND_TIMEOUT, running)
+            .await
+            .map_err(|_| format!("the command took over {} s", COMMAND_TIMEOUT.as_secs()))?
+            .map_err(|error| format!("the command did not start: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said: String = said.trim().chars().take(MAX_COMPLAINT_CHARS).collect();
+        Err(format!("the command failed ({}): {said}", output.status))
+    }
+
+    fn rendered(&self, roster: &Roster, allowed: &[&Entry]) -> Result<String, String> {
+        match (&self.options.form, &self.template) {
+            (Form::List, _) => Ok(listed(allowed)),
+            (_, Some(template)) => filled_in(template, roster, allowed),
+            _ => in_json(roster, allowed),
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        let Some(now) = &self.in_force else {
+            return Answer::of_own(SERVER.into(), -1, String::new(), 0);
+        };
+        let unenforced = self.roster.as_ref().map_or_else(Vec::new, |roster| self.omitted(roster));
+        Answer {
+            applied_at: i64::try_from(seconds(now.applied_at)).unwrap_or(0),
+            stale: now.stale,
+            unenforced,
+            warnings: vec![
+                "a file closes no streams by itself: those that are open stay open unless the \
+                 command closes them"
+                    .into(),
+            ],
+            ..Answer::of_own(SERVER.into(), now.generation, String::new(), now.partners)
+        }
+    }
+
+    /// What the roster asks for and nobody has said is enforced.
+    fn omitted(&self, roster: &Roster) -> Vec<Unenforced> {
+        let claimed = |property: &str| self.options.enforces.iter().any(|name| name == property);
+        PROPERTIES
+            .iter()
+            .filter(|(property, _)| !claimed(property))
+            .filter_map(|(property, asks)| {
+                let concerned: Vec<_> =
+                    roster.entries().filter(|entry| asks(&entry.partner)).collect();
+                let examples = concerned.iter().take(10);
+                (!concerned.is_empty()).then(|| Unenforced {
+                    property: (*property).to_owned(),
+                    reason: "the agent renders a file; `enforces` does not name it".to_owned(),
+                    partners: i64::try_from(concerned.len()).unwrap_or(i64::MAX),
+                    examples: examples.map(|entry| line::domain(&entry.partner).into()).collect(),
+                })
+            })
+            .collect()
+    }
+
+    /// Notes when the service was heard and what it says of being cut off.
+    fn keep_lease(&mut self, heard: Option<SystemTime>) {
+        let (Some(roster), Some(heard)) = (&self.roster, heard) else { return };
+        let lease = Lease::of(roster.settings(), heard);
+        if self.lease.as_ref() == Some(&lease) {
+            return;
+        }
+        let path = lease_path(&self.options.output);
+        let kept = serde_json::to_vec(&lease)
+            .map_err(io::Error::other)
+            .and_then(|bytes| files::replace(&path, &bytes, Access::Group));
+        if let Err(error) = kept {
+            tracing::warn!(path = %path.display(), %error, "the lease could not be kept");
+        }
+        self.lease = Some(lease);
+    }
+}
+
+/// What a partner may ask for that a list of names does not say, and when it does.
+#[expect(clippy::type_complexity, reason = "a table of names and questions")]
+const PROPERTIES: [(&str, fn(&AllowedPartner) -> bool); 7] = [
+    ("tls_negotiation", |_| true),
+    ("sasl_negotiation", |_| true),
+    ("dialback_enabled", |_| true),
+    ("connection_limit", |partner| partner.connection_limit.is_some()),
+    ("keep_alive_enabled", |partner| partner.keep_alive_enabled == Some(false)),
+    ("proxy_fqdn", |partner| !partner.proxy_fqdn.is_empty()),
+    ("partner_type", |_| true),
+];
+
+impl Lease {
+    fn of(settings: &FederationSettings, heard: SystemTime) -> Self {
+        Self {
+            seconds: settings.staleness_lease.as_ref().map_or(0, |lease| lease.seconds),
+            deny_all: settings.staleness_policy() == StalenessPolicy::DenyAll,
+            heard: seconds(heard),
+        }
+    }
+
+    fn has_run_out(&self, now: SystemTime) -> bool {
+        let age = i64::try_from(seconds(now).saturating_sub(self.heard)).unwrap_or(i64::MAX);
+        self.deny_all && age > self.seconds
+    }
+}
+
+/// Who is allowed at `now`.
+fn allowed(roster: &Roster, now: SystemTime) -> Vec<&Entry> {
+    let now = i64::try_from(seconds(now)).unwrap_or(i64::MAX);
+    let denies =
+        matches!(roster.settings().mode(), FederationMode::Unspecified | FederationMode::DenyAll);
+    let in_time = |partner: &AllowedPartner| {
+        partner.expire_time.as_ref().is_none_or(|expiry| expiry.seconds > now)
+    };
+    let is_allowed = |entry: &&Entry| {
+        !denies && !entry.partner.suspended && !entry.partner.expired && in_time(&entry.partner)
+    };
+    roster.entries().filter(is_allowed).collect()
+}
+
+/// One name a line, sorted by partner.
+fn listed(allowed: &[&Entry]) -> String {
+    let mut text = String::new();
+    for name in allowed.iter().flat_map(|entry| line::names(&entry.partner)) {
+        text.push_str(&name);
+        text.push('\n');
+    }
+    text
+}
+
+fn in_json(roster: &Roster, allowed: &[&Entry]) -> Result<String, String> {
+    let document = serde_json::json!({
+        "generation": roster.generation(),
+        "settings": settings(roster)?,
+        "partners": partners(allowed)?,
+    });
+    serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(|e| e.to_string())
+}
+
+fn filled_in(
+    template: &Environment<'_>,
+    roster: &Roster,
+    allowed: &[&Entry],
+) -> Result<String, String> {
+    let context = context! {
+        generation => roster.generation(),
+        settings => settings(roster)?,
+        partners => partners(allowed)?,
+    };
+    template
+        .get_template(TEMPLATE)
+        .and_then(|template| template.render(context))
+        .map_err(|error| format!("the template cannot be filled in: {error:#}"))
+}
+
+fn settings(roster: &Roster) -> Result<Value, String> {
+    let line = line::settings(roster.settings(), None)?;
+    serde_json::from_str(&line).map_err(|error| error.to_string())
+}
+
+fn partners(allowed: &[&Entry]) -> Result<Vec<Value>, String> {
+    let read = |entry: &&Entry| serde_json::from_str(&entry.line).map_err(|e| e.to_string());
+    allowed.iter().map(read).collect()
+}
+
+fn template(path: &Path) -> Result<Environment<'static>, OptionsError> {
+    let unusable = |why: String| OptionsError::one(format!("template {}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    environment.set_keep_trailing_newline(true);
+    environment
+        .add_template_owned(TEMPLATE, text)
+        .map_err(|error| unusable(format!("{error:#}")))?;
+    Ok(environment)
+}
+
+fn lease_path(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".lease");
+    name.into()
+}

@@ -1,0 +1,146 @@
+//! One stream: pulls its watcher forward, and ends when it must.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::stream;
+use jiff::Timestamp;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
+
+use super::{Standing, WatchStream, encode::Batch, places::Place};
+use crate::{
+    auth::{Caller, layer::Rejection},
+    grpc::status,
+    proto::watch::WatchAllowedPartnersResponse,
+    registry::watch::{Stop, Watcher},
+};
+
+/// No timer is set further ahead.
+const FAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// A watcher, and what its stream rests on.
+#[derive(Debug)]
+pub(super) struct Feed {
+    watcher: Watcher,
+    standing: Arc<dyn Standing>,
+    caller: Arc<Caller>,
+    /// When the caller's token comes to its end.
+    good_until: Instant,
+    progress_interval: Duration,
+    /// When the client wants to hear of progress again.
+    progress_due: Instant,
+    /// Set to the earlier of the two, or earlier still.
+    timer: Pin<Box<Sleep>>,
+    /// What is said last, once the rest has been said.
+    farewell: Option<Status>,
+    _place: Place,
+}
+
+type Message = Result<WatchAllowedPartnersResponse, Status>;
+
+impl Feed {
+    pub fn new(
+        watcher: Watcher,
+        standing: Arc<dyn Standing>,
+        caller: Arc<Caller>,
+        progress_interval: Duration,
+        place: Place,
+    ) -> Self {
+        let now = Instant::now();
+        let left = Timestamp::now().duration_until(caller.good_until);
+        let good_until = now + Duration::try_from(left).unwrap_or_default().min(FAR);
+        let progress_due = now + progress_interval;
+        Self {
+            watcher,
+            standing,
+            caller,
+            good_until,
+            progress_interval,
+            progress_due,
+            timer: Box::pin(sleep_until(good_until.min(progress_due))),
+            farewell: None,
+            _place: place,
+        }
+    }
+
+    /// Reads what the start needs from the store, if anything.
+    ///
+    /// # Errors
+    /// OUT_OF_RANGE if that is no longer kept.
+    pub async fn start(&mut self) -> Result<(), Status> {
+        if self.watcher.is_behind() {
+            self.watcher.catch_up().await?;
+        }
+        Ok(())
+    }
+
+    pub fn into_stream(self) -> WatchStream {
+        Box::pin(stream::unfold(Some(Box::new(self)), |feed| async {
+            let mut feed = feed?;
+            match feed.next().await {
+                Ok(message) => Some((Ok(message), Some(feed))),
+                Err(end) => Some((Err(end), None)),
+            }
+        }))
+    }
+
+    async fn next(&mut self) -> Message {
+        if let Some(farewell) = self.farewell.take() {
+            return Err(farewell);
+        }
+        let mut batch = Batch::default();
+        loop {
+            if self.standing.is_draining() {
+                return self.leave();
+            }
+            self.check()?;
+            let stop = self.watcher.advance(&mut batch)?;
+            let synced = stop == Stop::Synced;
+            if !batch.is_empty() || synced || self.owes_progress() {
+                return Ok(self.message(batch, synced));
+            }
+            match stop {
+                Stop::Bell => self.wait().await,
+                Stop::Behind => self.watcher.catch_up().await?,
+                Stop::Full | Stop::Synced | Stop::Turn => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Whether the caller may go on.
+    fn check(&mut self) -> Result<(), Status> {
+        self.standing.check(&self.caller, Timestamp::now()).map_err(Rejection::Token)?;
+        Ok(self.watcher.renew()?)
+    }
+
+    fn owes_progress(&self) -> bool {
+        Instant::now() >= self.progress_due && self.watcher.progress().is_some()
+    }
+
+    fn message(&mut self, batch: Batch, synced: bool) -> WatchAllowedPartnersResponse {
+        self.progress_due = Instant::now() + self.progress_interval;
+        batch.finish(self.watcher.progress(), synced)
+    }
+
+    /// A last word about progress, and then the end.
+    fn leave(&mut self) -> Message {
+        let end = status::draining();
+        if self.watcher.progress().is_none() {
+            return Err(end);
+        }
+        self.farewell = Some(end);
+        Ok(self.message(Batch::default(), false))
+    }
+
+    async fn wait(&mut self) {
+        let until = self.good_until.min(self.progress_due);
+        // Too early is as good, and costs less than to move it after each message.
+        if self.timer.is_elapsed() || self.timer.deadline() > until {
+            self.timer.as_mut().reset(until);
+        }
+        tokio::select! {
+            () = self.watcher.rung() => {}
+            () = self.timer.as_mut() => {}
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The end of the log, in memory: what the streams read that keep up.
+//!
+//! Every group that the writer has made durable is appended here before the bell rings. Readers
+//! take the whole of it and never wait; a reader that has fallen behind its beginning reads the
+//! store instead (see [`super::watch`]). So a slow reader costs the writer nothing.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use imbl::Vector;
+
+use super::Snapshot;
+use crate::{
+    auth::Policy,
+    domain::Revision,
+    store::{Change, Commit, Write},
+};
+
+/// How much of the log is kept in memory. The last commit is kept whatever it weighs.
+#[derive(Clone, Copy, Debug)]
+pub struct TailLimits {
+    /// The most commits.
+    pub commits: usize,
+    /// The most bytes that they weigh together, by estimate.
+    pub bytes: usize,
+}
+
+/// A commit, with what the streams need beside it.
+#[derive(Debug)]
+pub struct Entry {
+    commit: Commit,
+    /// The roles after it.
+    policy: Arc<Policy>,
+    /// The state after it, if it changed the roles: what a caller sees may be anything then.
+    turn: Option<Snapshot>,
+    /// For each change the event as everybody sees it who sees it whole. Whoever needs it first
+    /// fills it in; what is in it is for the rim to know.
+    encodings: Box<[OnceLock<Bytes>]>,
+    weight: usize,
+}
+
+/// What a commit did to the roles, noted while it is decided.
+#[derive(Debug)]
+pub struct Mark {
+    policy: Arc<Policy>,
+    turn: Option<Snapshot>,
+}
+
+/// The last commits, without gaps.
+#[derive(Clone, Debug)]
+pub struct Tail {
+    entries: Vector<Arc<Entry>>,
+    /// The revision before that of the first entry.
+    base: Revision,
+    /// The roles at `base`.
+    base_policy: Arc<Policy>,
+    weight: usize,
+    limits: TailLimits,
+}
+
+impl Mark {
+    /// Notes what the commit that led from `before` to `after` did to the roles.
+    pub fn between(before: &Snapshot, after: &Snapshot) -> Self {
+        let turned = !Arc::ptr_eq(before.policy(), after.policy());
+        Self { policy: Arc::clone(after.policy()), turn: turned.then(|| after.clone()) }
+    }
+}
+
+impl Entry {
+    /// The entry of a commit after which these roles are in force; `turn` is the state after it, if
+    /// it changed them.
+    pub fn new(commit: Commit, policy: Arc<Policy>, turn: Option<Snapshot>) -> Self {
+        let encodings = commit.changes.iter().map(|_| OnceLock::new()).collect();
+        let weight = weight(&commit) + turn.as_ref().map_or(0, |_| TURN_WEIGHT);
+        Self { commit, policy, turn, encodings, weight }
+    }
+
+    /// The entries of a group that has been written, with the marks of its commits.
+    pub fn of_group(
+        group: Vec<Write>,
+        marks: impl IntoIterator<Item = Mark>,
+    ) -> impl Iterator<Item = Self> {
+        let commits = group.into_iter().filter_map(|write| write.commit);
+        commits
+            .zip(marks)
+            .map(|((commit, _), Mark { policy, turn })| Self::new(commit, policy, turn))
+    }
+
+    /// What happened.
+    pub const fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// The roles after it.
+    pub const fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The state after it, if it changed the roles.
+    pub const fn turn(&self) -> Option<&Snapshot> {
+        self.turn.as_ref()
+    }
+
+    /// The place for the event of a change as everybody sees it who sees it whole.
+    pub fn encoding(&self, change: usize) -> Option<&OnceLock<Bytes>> {
+        self.encodings.get(change)
+    }
+
+    /// About how many bytes it takes in memory, its encodings included.
+    pub const fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+impl Tail {
+    /// The empty end of a log whose state is `snapshot`.
+    pub fn after(snapshot: &Snapshot, limits: TailLimits) -> Self {
+        Self {
+            entries: Vector::new(),
+            base: snapshot.revision(),
+            base_policy: Arc::clone(snapshot.policy()),
+            weight: 0,
+            limits,
+        }
+    }
+
+    /// The same with more entries at its end, and fewer at its beginning.
+    #[must_use]
+    pub fn extended(&self, entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut tail = self.clone();
+        for entry in entries {
+            tail.weight += entry.weight;
+            tail.entries.push_back(Arc::new(entry));
+        }
+        while tail.entries.len() > 1
+            && (tail.entries.len() > tail.limits.commits || tail.weight > tail.limits.bytes)
+        {
+            tail.forget_first();
+        }
+        tail
+    }
+
+    /// The entry that follows `revision`; `None` if there is none yet, or no longer.
+    pub fn next(&self, revision: Revision) -> Option<&Arc<Entry>> {
+        let index = revision.get().checked_sub(self.base.get())?;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// The roles at `revision`; `None` if it does not reach back so far.
+    pub fn policy_at(&self, revision: Revision) -> Option<&Arc<Policy>> {
+        match self.next(revision.before(1)) {
+            Some(entry) if revision > self.base => Some(&entry.policy),
+            _ if revision == self.base => Some(&self.base_policy),
+            _ => None,
+        }
+    }
+
+    /// The revision from which on it has everything.
+    pub const fn base(&self) -> Revision {
+        self.base
+    }
+
+    /// The roles at [`Tail::base`].
+    pub const fn base_policy(&self) -> &Arc<Policy> {
+        &self.base_policy
+    }
+
+    fn forget_first(&mut self) {
+        let Some(first) = self.entries.pop_front() else { return };
+        self.weight -= first.weight;
+        self.base = first.commit.revision;
+        self.base_policy = Arc::clone(&first.policy);
+    }
+}
+
+/// Whether a commit changes the roles.
+pub fn changes_roles(commit: &Commit) -> bool {
+    commit.changes.iter().any(|change| match change {
+        Change::Partner { .. } | Change::Settings { .. } => false,
+    })
+}
+
+/// What the parts of a state weigh that nothing else keeps any more, by a generous guess.
+const TURN_WEIGHT: usize = 64 << 10;
+
+const SETTINGS_WEIGHT: usize = 2 << 10;
+
+/// About how many bytes a commit takes in memory, its encodings included.
+pub fn weight(commit: &Commit) -> usize {
+    let change = |change: &Change| match change {
+        // Once as it is, once encoded.
+        Change::Partner { before, after } => {
+            2 * (before.as_ref().map_or(0, |before| before.weight()) + after.weight())
+        }
+        Change::Settings { .. } => SETTINGS_WEIGHT,
+    };
+    commit.changes.iter().map(change).sum()
+}

@@ -1,0 +1,160 @@
+//! What a watcher reads of the store when the log in memory begins too late for it.
+//!
+//! A commit in the store says what it did to the roles, but not which roles there were. Whoever
+//! has a role that can change needs to know: for him the way back from the present state to his
+//! place is gone once, taking back commit by commit, and the states after changes of the roles are
+//! kept on the way. Built-in roles never change, so most callers need none of this.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Sight, Stage, Watcher};
+use crate::{
+    auth::{Caller, Policy},
+    domain::Revision,
+    registry::{
+        Error, Kind, Registry, Snapshot,
+        log::{self, Entry},
+    },
+    store::{Commit, Store},
+};
+
+/// The most commits that are read at once, and kept if they weigh no more than
+/// [`MAX_WEIGHT`] together. The first is kept in any case.
+const MAX_COMMITS: usize = 32;
+const MAX_WEIGHT: usize = 1 << 20;
+
+/// The longest way back. Further back, whoever has a role that can change must start anew.
+const MAX_WAY_BACK: u64 = 100_000;
+
+/// The commits that are read at once on the way back.
+const STEP_BACK: u64 = 64;
+
+/// The states after the changes of the roles since a revision.
+#[derive(Debug)]
+pub(super) struct Turns {
+    /// The roles at that revision.
+    policy: Arc<Policy>,
+    states: BTreeMap<Revision, Snapshot>,
+    /// As far as the way back began.
+    until: Revision,
+}
+
+/// What was read: the entries, and what it took to make them.
+struct Replayed {
+    entries: Vec<Arc<Entry>>,
+    /// The roles before the first of them.
+    policy: Arc<Policy>,
+    turns: Option<Turns>,
+}
+
+impl Watcher {
+    /// Reads on in the store, after [`super::Stop::Behind`].
+    ///
+    /// # Errors
+    /// [`Kind::Compacted`] if what follows is no longer kept; [`Kind::Internal`] if the store cannot
+    /// be read.
+    pub async fn catch_up(&mut self) -> Result<(), Error> {
+        let registry = Arc::clone(&self.registry);
+        let position = self.position;
+        let starts = matches!(self.stage, Stage::Start);
+        let policy = Arc::clone(if starts { self.now.policy() } else { self.then.policy() });
+        let changeable = !has_only_built_in_roles(&self.call.caller, self.now.policy());
+        let turns = self.turns.take();
+        let _turn =
+            self.registry.replays.acquire().await.map_err(|_| Error::from(Kind::Draining))?;
+        let read = move || {
+            let (base, base_policy) = {
+                let tail = registry.current.tail.load();
+                (tail.base(), Arc::clone(tail.base_policy()))
+            };
+            let unsure = changeable && (starts || !Arc::ptr_eq(&policy, &base_policy));
+            let turns = match turns {
+                _ if !unsure => None,
+                Some(turns) if turns.until >= base => Some(turns),
+                _ => Some(registry.way_back(position)?),
+            };
+            let policy = match &turns {
+                Some(turns) if starts => Arc::clone(&turns.policy),
+                _ => policy,
+            };
+            let commits = next_commits(&*registry.store, position)?;
+            let entries = entries(commits, &policy, turns.as_ref());
+            Ok::<_, Error>(Replayed { entries, policy, turns })
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let Replayed { entries, policy, turns } =
+            read.map_err(|error| Kind::Internal(error.to_string()))??;
+        if starts {
+            self.then = Arc::new(Sight::under(&policy, &self.call));
+            self.stage = Stage::Between;
+        }
+        self.turns = turns;
+        self.replayed = entries.into();
+        Ok(())
+    }
+}
+
+impl Registry {
+    /// Goes back from the present to `revision`.
+    fn way_back(&self, revision: Revision) -> Result<Turns, Error> {
+        let mut state = Snapshot::clone(&self.snapshot());
+        let until = state.revision();
+        let furthest = until.before(MAX_WAY_BACK);
+        if revision < furthest {
+            return Err(Kind::Compacted { oldest: furthest.next() }.into());
+        }
+        let mut states = BTreeMap::new();
+        while state.revision() > revision {
+            let start = state.revision().before(STEP_BACK).max(revision);
+            let length =
+                usize::try_from(state.revision().get() - start.get()).unwrap_or(usize::MAX);
+            let commits = self.store.commits_after(start, length)?;
+            if commits.len() != length {
+                return Err(missing(start));
+            }
+            for commit in commits.iter().rev() {
+                if log::changes_roles(commit) {
+                    states.insert(commit.revision, state.clone());
+                }
+                state.undo(commit);
+            }
+        }
+        Ok(Turns { policy: Arc::clone(state.policy()), states, until })
+    }
+}
+
+fn next_commits(store: &dyn Store, after: Revision) -> Result<Vec<Commit>, Error> {
+    let mut commits = store.commits_after(after, MAX_COMMITS)?;
+    let mut weight = 0;
+    let light = commits.iter().take_while(|commit| {
+        let fits = weight < MAX_WEIGHT;
+        weight += log::weight(commit);
+        fits
+    });
+    let light = light.count();
+    commits.truncate(light);
+    match commits.first() {
+        Some(first) if first.revision == after.next() => Ok(commits),
+        _ => Err(missing(after)),
+    }
+}
+
+fn entries(commits: Vec<Commit>, policy: &Arc<Policy>, turns: Option<&Turns>) -> Vec<Arc<Entry>> {
+    let mut policy = Arc::clone(policy);
+    let entry = |commit: Commit| {
+        let turn = turns.and_then(|turns| turns.states.get(&commit.revision)).cloned();
+        if let Some(turn) = &turn {
+            policy = Arc::clone(turn.policy());
+        }
+        Arc::new(Entry::new(commit, Arc::clone(&policy), turn))
+    };
+    commits.into_iter().map(entry).collect()
+}
+
+fn has_only_built_in_roles(caller: &Caller, policy: &Policy) -> bool {
+    caller.roles.iter().all(|id| policy.role(id).is_some_and(|role| role.built_in))
+}
+
+fn missing(after: Revision) -> Error {
+    Kind::Internal(format!("the store has no commit after revision {after}")).into()
+}

@@ -1,0 +1,3 @@
+//! The watch: the state, what was missed and what happens, as one stream.
+
+mod basics;
