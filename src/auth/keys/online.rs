@@ -5,11 +5,7 @@
 //! growing intervals, and the keys stay as they were. A token with an unknown key can prompt a
 //! fetch before its time, once in [`FetchLimits::unknown_key_interval`], and waits for it.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use aws_lc_rs::rand;
 use jsonwebtoken::Algorithm;
@@ -64,7 +60,6 @@ pub(in crate::auth) struct Online {
     limits: FetchLimits,
     wake: Notify,
     rounds: watch::Sender<Rounds>,
-    prompted: Mutex<Option<Instant>>,
     room: Arc<Semaphore>,
 }
 
@@ -75,6 +70,9 @@ struct Rounds {
     kept: bool,
     begun: u64,
     ended: u64,
+    /// Whether one more was asked for that has not begun yet, and when one was last.
+    asked: bool,
+    last_asked: Option<Instant>,
 }
 
 /// The end of a fetch.
@@ -199,7 +197,6 @@ impl Online {
             limits,
             wake: Notify::new(),
             rounds: watch::Sender::default(),
-            prompted: Mutex::default(),
             room: Arc::new(Semaphore::new(MOST_WAITING)),
         }
     }
@@ -210,7 +207,7 @@ impl Online {
         let _keeping = Keeping::new(self);
         let mut failures = 0;
         loop {
-            self.rounds.send_modify(|rounds| rounds.begun += 1);
+            self.rounds.send_modify(Rounds::begin);
             let outcome = self.round(issuer, ring).await;
             if outcome.changed {
                 tracing::info!(issuer, keys = ring.current().len(), "keys fetched, and changed");
@@ -233,31 +230,26 @@ impl Online {
 
     /// For a token whose key is not known: the end of the fetch that may bring it, or `None` if
     /// there is none to wait for. It ends in [`FetchLimits::unknown_key_wait`] at the latest.
-    pub fn prompt(&self) -> Option<Wait> {
+    /// `join` is for a token that came before the first keys: it needs no fetch but that which runs.
+    pub fn prompt(&self, join: bool) -> Option<Wait> {
         let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
-        let mut rounds = self.rounds.subscribe();
-        let Rounds { kept, begun, ended } = *rounds.borrow();
-        if !kept || !(begun > ended || self.may_prompt()) {
-            return None;
-        }
-        let limit = self.limits.unknown_key_wait;
+        let FetchLimits { unknown_key_interval, unknown_key_wait, .. } = self.limits;
+        let mut awaited = None;
+        self.rounds.send_if_modified(|rounds| {
+            awaited = rounds.awaited(join, Instant::now(), unknown_key_interval);
+            if rounds.asked {
+                self.wake.notify_one();
+            }
+            // Nothing that anybody waits for.
+            false
+        });
+        let (awaited, mut rounds) = (awaited?, self.rounds.subscribe());
         Some(Box::pin(async move {
-            let over = rounds.wait_for(|rounds| rounds.ended > ended || !rounds.kept);
+            let over = rounds.wait_for(|rounds| rounds.ended >= awaited || !rounds.kept);
             // Too late or not at all: the keys are then as they were, and the token as unknown.
-            let _ = timeout(limit, over).await;
+            let _ = timeout(unknown_key_wait, over).await;
             drop(permit);
         }))
-    }
-
-    /// Prompts a fetch, unless one was prompted a short while ago.
-    fn may_prompt(&self) -> bool {
-        let mut prompted = self.prompted.lock().unwrap_or_else(PoisonError::into_inner);
-        if prompted.is_some_and(|last| last.elapsed() < self.limits.unknown_key_interval) {
-            return false;
-        }
-        *prompted = Some(Instant::now());
-        self.wake.notify_one();
-        true
     }
 
     async fn round(&self, issuer: &str, ring: &KeyRing) -> Outcome {
@@ -314,6 +306,26 @@ impl Online {
     }
 }
 
+impl Rounds {
+    fn begin(&mut self) {
+        self.begun += 1;
+        self.asked = false;
+    }
+
+    /// The round that a token with an unknown key should see the end of, and asks for it if need
+    /// be: one that begins after the token was seen. What runs may have read the keys before they
+    /// changed.
+    fn awaited(&mut self, join: bool, now: Instant, interval: Duration) -> Option<u64> {
+        let running = self.begun > self.ended;
+        let rested = self.last_asked.is_none_or(|last| now.duration_since(last) >= interval);
+        if self.kept && rested && !(join && running) {
+            (self.asked, self.last_asked) = (true, Some(now));
+        }
+        let ahead = u64::from(running) + u64::from(self.asked);
+        (self.kept && ahead > 0).then_some(self.ended + ahead)
+    }
+}
+
 impl<'a> Keeping<'a> {
     fn new(online: &'a Online) -> Self {
         online.rounds.send_modify(|rounds| rounds.kept = true);
@@ -346,5 +358,44 @@ fn chance() -> f64 {
     match rand::fill(&mut octets) {
         Ok(()) => f64::from(u32::from_be_bytes(octets)) / f64::from(u32::MAX),
         Err(_) => 0.5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_token_with_an_unknown_key_waits_for_a_round_that_begins_after_it() {
+        let now = Instant::now();
+        let mut rounds = Rounds { kept: true, ..Rounds::default() };
+        rounds.begin();
+        rounds.ended += 1;
+        assert_eq!(rounds.awaited(false, now, INTERVAL), Some(2), "the one it asked for");
+        assert_eq!(rounds.awaited(false, now, INTERVAL), Some(2), "the same");
+        rounds.begin();
+        assert_eq!(rounds.awaited(false, now, INTERVAL), Some(2), "what runs, and no more");
+        rounds.ended += 1;
+        assert_eq!(rounds.awaited(false, now, INTERVAL), None, "it is too soon");
+        rounds.begin();
+        assert_eq!(rounds.awaited(false, now + INTERVAL, INTERVAL), Some(4), "the one after");
+        rounds.ended += 1;
+        rounds.begin();
+        assert_eq!(rounds.awaited(false, now + INTERVAL, INTERVAL), Some(4));
+    }
+
+    #[test]
+    fn before_the_first_keys_a_token_waits_for_what_runs_and_asks_for_nothing() {
+        let now = Instant::now();
+        let mut rounds = Rounds::default();
+        assert_eq!(rounds.awaited(true, now, INTERVAL), None, "nobody fetches");
+        rounds.kept = true;
+        rounds.begin();
+        assert_eq!(rounds.awaited(true, now, INTERVAL), Some(1));
+        assert!(!rounds.asked);
+        rounds.ended += 1;
+        assert_eq!(rounds.awaited(true, now, INTERVAL), Some(2), "after a failure it asks");
     }
 }

@@ -330,12 +330,12 @@ impl Refusal {
     /// Prompts a fetch of the issuer's keys where that may help, and gives the wait for its end,
     /// after which the same may be shown once more. `None` where nothing is to be expected.
     pub fn remedy(&self) -> Option<Wait> {
-        match self.error {
-            TokenError::KeyUnknown | TokenError::KeysUnavailable => {
-                self.issuer.as_ref()?.online.as_ref()?.prompt()
-            }
-            _ => None,
-        }
+        let before_the_first = match self.error {
+            TokenError::KeysUnavailable => true,
+            TokenError::KeyUnknown => false,
+            _ => return None,
+        };
+        self.issuer.as_ref()?.online.as_ref()?.prompt(before_the_first)
     }
 }
 
