@@ -1,10 +1,6 @@
 //! etcd, without authentication and with JWT. The few messages that are needed stand here by hand.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use bytes::Bytes;
 use prost::Message;
@@ -59,12 +55,12 @@ struct AuthenticateResponse {
 
 /// Both kinds, filled with the bytes of `reply` under every key; or why not.
 pub async fn start(reply: &[u8]) -> Result<Vec<Contestant>, String> {
-    let etcd = program("ETCD", "etcd").ok_or("etcd: not installed (Debian: etcd-server)")?;
-    let open = launched(&etcd, ETCD, |_| Vec::new(), reply);
+    let etcd = program("etcd").ok_or("etcd: not installed (Debian: etcd-server)")?;
+    let open = launched(etcd, ETCD, |_| Vec::new(), reply);
     fill(&open).await;
     let mut all = vec![open];
-    if let Some(etcdctl) = program("ETCDCTL", "etcdctl") {
-        all.push(with_tokens(&etcd, &etcdctl, reply).await);
+    if let Some(etcdctl) = program("etcdctl") {
+        all.push(with_tokens(etcd, etcdctl, reply).await);
     } else {
         eprintln!("etcd with JWT is left out: etcdctl is not installed (Debian: etcd-client)");
     }
@@ -150,15 +146,9 @@ fn key(number: u32) -> Vec<u8> {
     format!("/partners/{}", data::domain(number)).into_bytes()
 }
 
-/// Where a program is: named by a variable, or in the path.
-pub fn program(variable: &str, name: &str) -> Option<String> {
-    if let Ok(path) = env::var(variable) {
-        return Some(path);
-    }
-    let folders = env::var_os("PATH")?;
-    let found: Option<PathBuf> =
-        env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.and_then(|path| path.to_str().map(str::to_owned))
+/// The program of this name, if it is in the path.
+pub fn program(name: &'static str) -> Option<&'static str> {
+    Command::new(name).arg("--version").output().ok().map(|_| name)
 }
 
 /// The body of a gRPC call.

@@ -7,8 +7,7 @@
 //!
 //! It needs `h2load` (Debian: nghttp2-client) and `taskset`; etcd (Debian: etcd-server, and
 //! etcd-client for the rows with authentication) is left out where it is not found, and the page
-//! says so. `H2LOAD`, `ETCD` and `ETCDCTL` name them where they are not in the path.
-//! `cargo bench --bench peers -- quick` does one short round and leaves the page alone.
+//! says so. `cargo bench --bench peers -- quick` does one short round and leaves the page alone.
 
 #[path = "../million/data.rs"]
 #[allow(dead_code, reason = "the other benchmark uses all of it")]

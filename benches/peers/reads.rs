@@ -25,10 +25,8 @@ pub const SHAPES: [Shape; 3] = [
 ];
 
 /// Looks for the generator.
-pub fn find_generator() -> Result<String, String> {
-    program("H2LOAD", "h2load").ok_or_else(|| {
-        "h2load is not installed (Debian: nghttp2-client); name it with H2LOAD".to_owned()
-    })
+pub fn find_generator() -> Result<&'static str, &'static str> {
+    program("h2load").ok_or("h2load is not in the path (Debian: nghttp2-client)")
 }
 
 /// One turn of one contestant.

@@ -36,12 +36,15 @@ pub struct Contestant {
     /// Headers beside those of gRPC.
     pub headers: Vec<(&'static str, String)>,
     /// The path of the method that writes one record, and what writes number N.
-    pub write: Option<(&'static str, fn(u64) -> Vec<u8>)>,
+    pub write: Option<Write>,
     /// The record, as a read brings it.
     pub reply: Vec<u8>,
     pub process: Process,
     pub folder: Option<TempDir>,
 }
+
+/// A method's path, and the framed request that is its Nth.
+pub type Write = (&'static str, fn(u64) -> Vec<u8>);
 
 /// A process of ours, ended with its owner.
 pub struct Process(Child);
