@@ -37,9 +37,18 @@ local function is_list_of(fits)
 	end
 end
 
--- A name must be in the form in which mod_s2s looks it up, or it would silently never match.
+-- The form in which mod_s2s looks a name up; another one would silently never match.
+local function is_prepared(name)
+	return nameprep(name) == name
+end
+
 local function is_prepared_name(value)
-	return is_text(value) and nameprep(value) == value
+	return is_text(value) and is_prepared(value)
+end
+
+-- U-labels may have characters that are newer than nameprep. By such a name nobody can come here.
+local function is_name(value)
+	return is_text(value) and (is_prepared(value) or value:find("[\128-\255]") ~= nil)
 end
 
 local function is_file_name(value)
@@ -85,7 +94,7 @@ local SETTINGS = {
 
 local PARTNER = {
 	domain = required(is_prepared_name),
-	names = required(is_list_of(is_prepared_name)),
+	names = required(is_list_of(is_name)),
 	methods = required(is_list_of(is_method)),
 	partner_type = required(is_one_of("PUBLIC_UNVERIFIED", "PUBLIC_VERIFIED", "FEDERATED")),
 	keep_alive_enabled = required(is_boolean),
@@ -134,7 +143,10 @@ end
 local function partner_from(object, line)
 	local partner = methods_of(object.methods)
 	partner.domain = object.domain
-	partner.names = object.names
+	partner.names = {}
+	for _, name in ipairs(object.names) do
+		if is_prepared(name) then partner.names[#partner.names + 1] = name end
+	end
 	partner.partner_type = object.partner_type
 	partner.keep_alive = object.keep_alive_enabled
 	partner.connection_limit = object.connection_limit
