@@ -39,6 +39,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// Whose tokens are accepted.
     pub auth: Auth,
+    /// How long the history is kept.
+    pub history: History,
     /// What no client may go beyond.
     pub limits: Limits,
     /// How it logs.
@@ -56,6 +58,15 @@ pub struct Auth {
     pub issuers: Vec<IssuerConfig>,
     /// The largest token that is looked at, in bytes.
     pub max_token_bytes: usize,
+}
+
+/// How long the history is kept. A commit stays while it is within both bounds.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// A commit older than this is removed.
+    pub max_age: Duration,
+    /// Of more commits than this the oldest are removed.
+    pub max_commits: u64,
 }
 
 /// What a development server brings with it in place of a configuration file.
@@ -223,6 +234,7 @@ impl Config {
             dev,
             tls,
             auth: Auth { issuers, max_token_bytes },
+            history: History::read(r),
             limits: Limits::read(r),
             log: Log::read(r),
             server: Server::read(r),
@@ -307,6 +319,20 @@ fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
         _ => {
             r.problem(section, "name exactly one of pem_file, jwks_file and secret_file");
             None
+        }
+    }
+}
+
+impl History {
+    fn read(r: &Reader<'_>) -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        Self {
+            max_age: r.span(
+                "history.max_age",
+                Span::secs(90 * DAY),
+                Span::secs(60)..=Span::secs(36_500 * DAY),
+            ),
+            max_commits: r.number("history.max_commits", 1_000_000, 1..=1_000_000_000),
         }
     }
 }

@@ -118,6 +118,16 @@ impl From<Error> for Status {
                 about(Code::Aborted, "ETAG_MISMATCH", message, &resource, metadata)
             }
             Kind::Denied(denial) => denied(denial, index),
+            Kind::RevisionToCome { current } => detailed(
+                Code::OutOfRange,
+                format!(
+                    "the last revision is {current}; the metadata x-min-revision waits for a later \
+                     one"
+                ),
+                "REVISION_AHEAD",
+                [("current_revision", current.to_string())],
+                ErrorDetails::new(),
+            ),
             Kind::PageTokenExpired { revision } => detailed(
                 Code::OutOfRange,
                 "the listing's revision is no longer kept; list again from the start",
@@ -219,6 +229,12 @@ pub fn of_library(found: Status) -> Status {
 pub fn draining() -> Status {
     let message = "the server is shutting down; try another one, or again soon";
     retry_later(Code::Unavailable, "DRAINING", message, RETRY_DRAINING)
+}
+
+/// ABORTED: the client paused for too long while the state was told.
+pub fn state_given_up() -> Status {
+    let message = "the state was not read on for too long and is no longer kept; start anew";
+    status(Code::Aborted, "STATE_GIVEN_UP", message)
 }
 
 /// INTERNAL; `text` goes to the log alone.

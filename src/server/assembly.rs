@@ -13,9 +13,10 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
-    Security, Shutdown, door::GrpcDoor, every, health, layered, on_hangup, reflection,
-    reload_on_change, serve, standing::StreamStanding,
+    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
+    REPLICA_SAVE_INTERVAL, Reload, STREAM_SWEEP_INTERVAL, Security, Shutdown, door::GrpcDoor, every,
+    expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
+    standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -25,8 +26,8 @@ use crate::{
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
-    grpc,
-    registry::{self, Registry, log::TailLimits, replicas::ReplicaOptions},
+    grpc::{self, watch::Streams},
+    registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -127,6 +128,7 @@ impl Assembly {
             dev: _,
             tls: _,
             auth: _,
+            history,
             limits,
             log: _,
             server,
@@ -139,6 +141,7 @@ impl Assembly {
             write_queue_length: limits.write_queue,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
+            retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
             tail: TailLimits { commits: limits.watch_tail_commits, bytes: limits.watch_tail_bytes },
             replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
@@ -200,8 +203,13 @@ impl Assembly {
         };
         let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
-        let mut routes =
-            grpc::routes(&self.registry, limits, Arc::new(standing)).add_service(health_service);
+        let streams = Arc::new(Streams::new(limits, Arc::new(standing)));
+        let swept = streams.clone();
+        tasks.spawn(every(STREAM_SWEEP_INTERVAL, shutdown.clone(), move || {
+            swept.sweep();
+            std::future::ready(())
+        }));
+        let mut routes = grpc::routes(&self.registry, limits, streams).add_service(health_service);
         if self.reflection {
             routes = routes.add_service(reflection(shutdown.clone()));
         }
@@ -221,6 +229,7 @@ impl Assembly {
         tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
 
         let registry = self.registry;
+        tasks.spawn(expire_in_time(registry.clone(), shutdown.clone()));
         let replicas = registry.clone();
         tasks.spawn(every(REPLICA_SAVE_INTERVAL, shutdown.clone(), move || save(replicas.clone())));
         let (waits, ending) = (registry.clone(), shutdown.clone());
@@ -228,6 +237,10 @@ impl Assembly {
             ending.draining().await;
             waits.end_waits();
         });
+        let history = registry.clone();
+        tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
+            compact(history.clone())
+        }));
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
         if let Some(folder) = self.development {
@@ -256,6 +269,20 @@ async fn sweep(registry: Arc<Registry>) {
             }
             Err(error) => {
                 tracing::warn!(?error, "cannot forget old answers");
+                return;
+            }
+        }
+    }
+}
+
+async fn compact(registry: Arc<Registry>) {
+    loop {
+        match registry.compact_history().await {
+            Ok(0) => return,
+            Ok(commits) => tracing::debug!(commits, "removed history that is kept no longer"),
+            // The writer said so once, or is busy, or goes away; the next sweep tries again.
+            Err(error) => {
+                tracing::debug!(?error, "cannot remove old history now");
                 return;
             }
         }

@@ -5,14 +5,20 @@
 mod harness;
 
 mod access;
+mod agent;
 mod cli;
 mod cli_files;
+mod crash;
 mod durability;
+mod expiry;
 mod filters;
+mod history;
 mod hostile;
+mod informer;
 mod layers;
 mod lists;
 mod partners;
+mod replicas;
 mod resolve;
 mod serve;
 mod settings;

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::{
     certs::Identity,
-    config::{Config, Development, Layers},
+    config::{Config, Development, Layers, Limits},
     dev::DevFolder,
     proto::v1::DescribeCallerRequest,
     server::{Assembly, ShutdownTrigger, shutdown},
@@ -40,13 +40,31 @@ pub struct TestServer {
     options: Builder,
 }
 
+/// A server that has ended and can be started anew on the same data.
+pub struct Stopped {
+    folder: tempfile::TempDir,
+    options: Builder,
+}
+
+impl Stopped {
+    pub async fn start(self) -> TestServer {
+        TestServer::start_in(self.folder, self.options).await
+    }
+}
+
 /// How a test server differs from a plain development server.
 #[derive(Clone, Default)]
 pub struct Builder {
     local_domains: Vec<String>,
     client_auth: ClientAuth,
     max_concurrent_requests: Option<usize>,
+    limits: Option<Arc<ChangeLimits>>,
+    silent_after: Option<Duration>,
+    max_replicas: Option<usize>,
+    replica_id_is_subject: bool,
 }
+
+type ChangeLimits = dyn Fn(&mut Limits) + Send + Sync;
 
 impl Builder {
     /// A domain that the server itself serves.
@@ -64,6 +82,30 @@ impl Builder {
     /// The most calls at a time.
     pub fn max_concurrent_requests(mut self, most: usize) -> Self {
         self.max_concurrent_requests = Some(most);
+        self
+    }
+
+    /// Other limits than the documented ones.
+    pub fn limits(mut self, change: impl Fn(&mut Limits) + Send + Sync + 'static) -> Self {
+        self.limits = Some(Arc::new(change));
+        self
+    }
+
+    /// How long a replica may be quiet.
+    pub fn silent_after(mut self, quiet: Duration) -> Self {
+        self.silent_after = Some(quiet);
+        self
+    }
+
+    /// The most replicas.
+    pub fn max_replicas(mut self, most: usize) -> Self {
+        self.max_replicas = Some(most);
+        self
+    }
+
+    /// That the id of a replica must be the subject of its token.
+    pub fn replica_id_is_subject(mut self) -> Self {
+        self.replica_id_is_subject = true;
         self
     }
 
@@ -132,9 +174,14 @@ impl TestServer {
 
     /// The same server, ended in order and started anew on the same data.
     pub async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    /// Ends the server in order.
+    pub async fn stop(self) -> Stopped {
         let Self { folder, running, options, .. } = self;
         running.stop().await;
-        Self::start_in(folder, options).await
+        Stopped { folder, options }
     }
 
     async fn start_in(folder: tempfile::TempDir, options: Builder) -> Self {
@@ -258,6 +305,16 @@ impl Running {
         if let Some(most) = options.max_concurrent_requests {
             config.limits.max_concurrent_requests = most;
         }
+        if let Some(change) = &options.limits {
+            change(&mut config.limits);
+        }
+        if let Some(quiet) = options.silent_after {
+            config.replicas.silent_after = quiet;
+        }
+        if let Some(most) = options.max_replicas {
+            config.replicas.max_count = most;
+        }
+        config.replicas.id_is_subject = options.replica_id_is_subject;
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains
