@@ -14,15 +14,17 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
-    REPLICA_SAVE_INTERVAL, Reload, STREAM_SWEEP_INTERVAL, Security, Shutdown, door::GrpcDoor, every,
-    expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
+    REPLICA_SAVE_INTERVAL, Reload, STREAM_SWEEP_INTERVAL, Security, Shutdown, door::GrpcDoor,
+    every, expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
     standing::StreamStanding,
 };
 use crate::{
     auth::{
-        issuer::{AuthConfigError, KeySource},
+        failures::{FailureLimits, Failures},
+        incident::Incidents,
+        issuer::AuthConfigError,
         layer::AuthLayer,
-        token::{TokenLimits, Verifier},
+        token::Verifier,
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
@@ -37,6 +39,8 @@ use crate::{
 pub struct Assembly {
     registry: Arc<Registry>,
     verifier: Arc<Verifier>,
+    failure_limits: FailureLimits,
+    incidents: Arc<Incidents>,
     security: Security,
     limits: Limits,
     reflection: bool,
@@ -83,8 +87,8 @@ pub enum StartError {
 /// # Errors
 /// What cannot be read, or does not fit together.
 pub fn credentials(config: &Config) -> Result<(Verifier, Security), StartError> {
-    let Auth { issuers, max_token_bytes } = config.auth.clone();
-    let verifier = Verifier::new(issuers, TokenLimits { max_token_bytes })?;
+    let Auth { issuers, tokens, failures: _ } = config.auth.clone();
+    let verifier = Verifier::new(issuers, tokens)?;
     let security = match &config.tls {
         Some(tls) => Security::Tls(Arc::new(ServerTls::load(tls, Timestamp::now())?)),
         None => Security::PlainText,
@@ -127,7 +131,7 @@ impl Assembly {
             data_dir: _,
             dev: _,
             tls: _,
-            auth: _,
+            auth,
             history,
             limits,
             log: _,
@@ -150,6 +154,8 @@ impl Assembly {
         Ok(Self {
             registry,
             verifier,
+            failure_limits: auth.failures,
+            incidents: Arc::new(Incidents::new()),
             security,
             limits,
             reflection,
@@ -215,7 +221,8 @@ impl Assembly {
         }
         let door = GrpcDoor::new(self.registry.clone());
         let routes = ServiceExt::<Request<Body>>::map_response(routes.prepare(), in_our_terms);
-        let authenticated = AuthLayer::new(self.verifier.clone(), door).layer(routes);
+        let failures = Failures::new(self.failure_limits, self.incidents.clone());
+        let authenticated = AuthLayer::new(self.verifier.clone(), failures, door).layer(routes);
         layered(authenticated, &self.limits)
     }
 
@@ -228,6 +235,9 @@ impl Assembly {
         tasks.spawn(on_hangup(now.clone())?);
         tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
 
+        for keeper in self.verifier.keepers() {
+            tasks.spawn(keeper);
+        }
         let registry = self.registry;
         tasks.spawn(expire_in_time(registry.clone(), shutdown.clone()));
         let replicas = registry.clone();
@@ -313,12 +323,7 @@ fn reloads(config: &Config, verifier: &Arc<Verifier>, security: &Security) -> Ve
 
 fn keys(config: &Config, verifier: Arc<Verifier>) -> Reload {
     let sources = config.auth.issuers.iter().flat_map(|issuer| &issuer.keys);
-    let files = sources.map(|source| {
-        let (KeySource::PemFile { path, .. }
-        | KeySource::JwksFile { path, .. }
-        | KeySource::SecretFile { path, .. }) = source;
-        path.clone()
-    });
+    let files = sources.flat_map(|source| source.files().map(PathBuf::from));
     Reload::new("keys of token issuers", files.collect(), move || {
         let failed = verifier.reload().failed;
         let lines: Vec<String> = failed.iter().map(ToString::to_string).collect();

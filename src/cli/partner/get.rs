@@ -8,8 +8,8 @@ use crate::{
         failure::{Failure, Outcome},
         output::{Format, PartnerPrinter, partners::Shape},
         session::Session,
-        watch::{EventFormat, EventPrinter, Follow, Told},
         values,
+        watch::{EventFormat, EventPrinter, Follow, Told},
     },
     proto::v1::ListAllowedPartnersRequest,
 };

@@ -78,6 +78,12 @@ impl Actor {
         ReplicaServiceClient::new(self.service())
     }
 
+    /// Who the server says this is.
+    pub async fn describe(&self) -> Outcome<pb::DescribeCallerResponse> {
+        let request = pb::DescribeCallerRequest {};
+        Ok(self.roles().describe_caller(request).await?.into_inner())
+    }
+
     pub async fn get(&self, domain: &str) -> Outcome<pb::AllowedPartner> {
         let request = pb::GetAllowedPartnerRequest { name: name(domain), ..Default::default() };
         Ok(self.partners().get_allowed_partner(request).await?.into_inner())

@@ -1,6 +1,7 @@
 //! A server in this process, on port 0 and a temporary folder, and the people who call it.
 
 pub mod actor;
+pub mod issuer;
 pub mod process;
 pub mod stream;
 pub mod tokens;
@@ -10,6 +11,12 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::{
+    auth::{
+        certificate::{CertificateConfig, CertificateSubject},
+        failures::FailureLimits,
+        issuer::IssuerConfig,
+        keys::FetchLimits,
+    },
     certs::Identity,
     config::{Config, Development, Layers, Limits},
     dev::DevFolder,
@@ -62,11 +69,43 @@ pub struct Builder {
     silent_after: Option<Duration>,
     max_replicas: Option<usize>,
     replica_id_is_subject: bool,
+    issuers: Vec<IssuerConfig>,
+    fetch: Option<FetchLimits>,
+    certificates: CertificateConfig,
+    failures: Option<FailureLimits>,
 }
 
 type ChangeLimits = dyn Fn(&mut Limits) + Send + Sync;
 
 impl Builder {
+    /// An issuer beside the server's own.
+    pub fn issuer(mut self, issuer: IssuerConfig) -> Self {
+        self.issuers.push(issuer);
+        self
+    }
+
+    /// What fetching keys may cost.
+    pub fn fetch(mut self, limits: FetchLimits) -> Self {
+        self.fetch = Some(limits);
+        self
+    }
+
+    /// Whom a client certificate with this name stands for.
+    pub fn certificate_subject(mut self, san: &str, roles: &[&str]) -> Self {
+        self.certificates.subjects.push(CertificateSubject {
+            san: san.to_owned(),
+            subject: None,
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        });
+        self
+    }
+
+    /// How often somebody may be refused; unless told, more often than any test is.
+    pub fn failures(mut self, limits: FailureLimits) -> Self {
+        self.failures = Some(limits);
+        self
+    }
+
     /// A domain that the server itself serves.
     pub fn local_domain(mut self, domain: &str) -> Self {
         self.local_domains.push(domain.to_owned());
@@ -233,6 +272,12 @@ impl TestServer {
         Actor::new(channel, Some(token.to_owned()))
     }
 
+    /// Somebody on a connection with this certificate, who sends this token.
+    pub async fn over(&self, identity: Option<&Identity>, token: Option<&str>) -> Actor {
+        let channel = connect_as(self.folder.path(), self.address(), identity).await;
+        Actor::new(channel.expect("the server listens"), token.map(str::to_owned))
+    }
+
     pub fn admin(&self) -> Actor {
         self.holding("admin", &["admin"])
     }
@@ -315,6 +360,11 @@ impl Running {
             config.replicas.max_count = most;
         }
         config.replicas.id_is_subject = options.replica_id_is_subject;
+        config.auth.issuers.extend(options.issuers.clone());
+        config.auth.tokens.fetch = options.fetch.clone().unwrap_or(config.auth.tokens.fetch);
+        config.auth.tokens.certificates = options.certificates.clone();
+        let hardly_any = FailureLimits { per_source: 1_000_000, per_subject: 1_000_000 };
+        config.auth.failures = options.failures.unwrap_or(hardly_any);
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains
