@@ -120,6 +120,16 @@ impl From<Error> for Status {
                 about(Code::Aborted, "ETAG_MISMATCH", message, &resource, metadata)
             }
             Kind::Denied(denial) => denied(denial, index),
+            Kind::RevisionToCome { current } => detailed(
+                Code::OutOfRange,
+                format!(
+                    "the last revision is {current}; the metadata x-min-revision waits for a later \
+                     one"
+                ),
+                "REVISION_AHEAD",
+                [("current_revision", current.to_string())],
+                ErrorDetails::new(),
+            ),
             Kind::PageTokenExpired { revision } => detailed(
                 Code::OutOfRange,
                 "the listing's revision is no longer kept; list again from the start",

@@ -7,8 +7,12 @@
 pub mod audit;
 pub mod draft;
 pub mod error;
+pub mod expiry;
+pub mod history;
 pub mod listing;
 pub mod log;
+#[cfg(test)]
+mod memory;
 pub mod pages;
 pub mod partners;
 pub mod replicas;

@@ -14,8 +14,8 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
-    Security, Shutdown, door::GrpcDoor, every, health, layered, on_hangup, reflection,
-    reload_on_change, serve, standing::StreamStanding,
+    Security, Shutdown, door::GrpcDoor, every, expire_in_time, health, layered, on_hangup,
+    reflection, reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -231,6 +231,7 @@ impl Assembly {
             tasks.spawn(keeper);
         }
         let registry = self.registry;
+        tasks.spawn(expire_in_time(registry.clone(), shutdown.clone()));
         let replicas = registry.clone();
         tasks.spawn(every(REPLICA_SAVE_INTERVAL, shutdown.clone(), move || save(replicas.clone())));
         let (waits, ending) = (registry.clone(), shutdown.clone());

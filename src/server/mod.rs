@@ -33,7 +33,9 @@ use crate::{config::Limits, telemetry::Telemetry};
 pub use self::{
     accept::{Security, serve},
     assembly::{Assembly, StartError, credentials, listen},
-    background::{ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, every},
+    background::{
+        ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, every, expire_in_time,
+    },
     concurrency::Concurrency,
     deadline::Deadline,
     grpc_only::GrpcOnly,

@@ -18,7 +18,7 @@ use partnerd::{
         keys::FetchLimits,
     },
     certs::Identity,
-    config::{Config, Development, Layers},
+    config::{Config, Development, Layers, Limits},
     dev::DevFolder,
     proto::v1::DescribeCallerRequest,
     server::{Assembly, ShutdownTrigger, shutdown},
@@ -47,6 +47,18 @@ pub struct TestServer {
     options: Builder,
 }
 
+/// A server that has ended and can be started anew on the same data.
+pub struct Stopped {
+    folder: tempfile::TempDir,
+    options: Builder,
+}
+
+impl Stopped {
+    pub async fn start(self) -> TestServer {
+        TestServer::start_in(self.folder, self.options).await
+    }
+}
+
 /// How a test server differs from a plain development server.
 #[derive(Clone, Default)]
 pub struct Builder {
@@ -57,7 +69,13 @@ pub struct Builder {
     fetch: Option<FetchLimits>,
     certificates: CertificateConfig,
     failures: Option<FailureLimits>,
+    limits: Option<Arc<ChangeLimits>>,
+    silent_after: Option<Duration>,
+    max_replicas: Option<usize>,
+    replica_id_is_subject: bool,
 }
+
+type ChangeLimits = dyn Fn(&mut Limits) + Send + Sync;
 
 impl Builder {
     /// An issuer beside the server's own.
@@ -103,6 +121,30 @@ impl Builder {
     /// The most calls at a time.
     pub fn max_concurrent_requests(mut self, most: usize) -> Self {
         self.max_concurrent_requests = Some(most);
+        self
+    }
+
+    /// Other limits than the documented ones.
+    pub fn limits(mut self, change: impl Fn(&mut Limits) + Send + Sync + 'static) -> Self {
+        self.limits = Some(Arc::new(change));
+        self
+    }
+
+    /// How long a replica may be quiet.
+    pub fn silent_after(mut self, quiet: Duration) -> Self {
+        self.silent_after = Some(quiet);
+        self
+    }
+
+    /// The most replicas.
+    pub fn max_replicas(mut self, most: usize) -> Self {
+        self.max_replicas = Some(most);
+        self
+    }
+
+    /// That the id of a replica must be the subject of its token.
+    pub fn replica_id_is_subject(mut self) -> Self {
+        self.replica_id_is_subject = true;
         self
     }
 
@@ -171,9 +213,14 @@ impl TestServer {
 
     /// The same server, ended in order and started anew on the same data.
     pub async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    /// Ends the server in order.
+    pub async fn stop(self) -> Stopped {
         let Self { folder, running, options, .. } = self;
         running.stop().await;
-        Self::start_in(folder, options).await
+        Stopped { folder, options }
     }
 
     async fn start_in(folder: tempfile::TempDir, options: Builder) -> Self {
@@ -308,6 +355,16 @@ impl Running {
         config.auth.tokens.certificates = options.certificates.clone();
         let hardly_any = FailureLimits { per_source: 1_000_000, per_subject: 1_000_000 };
         config.auth.failures = options.failures.unwrap_or(hardly_any);
+        if let Some(change) = &options.limits {
+            change(&mut config.limits);
+        }
+        if let Some(quiet) = options.silent_after {
+            config.replicas.silent_after = quiet;
+        }
+        if let Some(most) = options.max_replicas {
+            config.replicas.max_count = most;
+        }
+        config.replicas.id_is_subject = options.replica_id_is_subject;
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains
