@@ -17,6 +17,7 @@ use crate::{
     registry::{
         Kind, Options,
         log::{Tail, TailLimits},
+        replicas::ReplicaOptions,
     },
     store::{
         Commit,
@@ -95,6 +96,11 @@ impl Rig {
             retained_listings: 1,
             listing_ttl: Duration::from_secs(1),
             tail: limits,
+            replicas: ReplicaOptions {
+                max_count: 1,
+                silent_after: Duration::from_secs(1),
+                id_is_subject: false,
+            },
         };
         let registry = Arc::new(Registry::open(store, options).unwrap());
         let caller = Caller {
