@@ -10,6 +10,7 @@ use super::{
     Limits,
     call::{Begun, begin},
     convert,
+    history::revision_if_given,
     parse::{self, Broken, complete, join},
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
@@ -50,7 +51,7 @@ pub struct Partners {
     pub(super) streams: Arc<Streams>,
     /// As many scans at a time as there are cores; further ones wait their turn, within their
     /// deadline.
-    scans: Semaphore,
+    pub(super) scans: Semaphore,
 }
 
 impl Partners {
@@ -79,14 +80,18 @@ impl AllowedPartnerService for Partners {
         request: Request<pb::GetAllowedPartnerRequest>,
     ) -> Result<Response<pb::AllowedPartner>, Status> {
         let begun = begin(&self.registry, request).await?;
-        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask, revision: _ } =
+        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask, revision } =
             &begun.message;
         let mut broken = Broken::default();
         let domain = parse::partner_name(name, "name", &mut broken);
         let shown = ReadMask::parse(read_mask.as_ref(), &mut broken);
+        let then = revision_if_given(*revision, &mut broken);
         let domain = complete(domain, broken)?;
         let permit = permit::<GetPartner>(&self.registry.policy(), &begun.call, domain)?;
-        let found = self.registry.get(&permit, *show_deleted)?;
+        let found = match then {
+            Some(then) => self.get_at(permit, then, *show_deleted).await?,
+            None => self.registry.get(&permit, *show_deleted)?,
+        };
         Ok(begun.response(shown.apply(convert::partner(&found.result)), found.revision))
     }
 
@@ -347,7 +352,7 @@ fn response_too_large() -> Status {
     )
 }
 
-fn permit<A: Action<Target = DomainName>>(
+pub(super) fn permit<A: Action<Target = DomainName>>(
     policy: &Policy,
     call: &Call,
     domain: DomainName,
@@ -378,7 +383,10 @@ fn delete_item(
     Ok(Some(DeleteItem { permit, etag, allow_missing: message.allow_missing }))
 }
 
-fn single<T>(begun: &Begun<T>, written: Written) -> Result<Response<pb::AllowedPartner>, Status> {
+pub(super) fn single<T>(
+    begun: &Begun<T>,
+    written: Written,
+) -> Result<Response<pb::AllowedPartner>, Status> {
     let revision = written.revision;
     let partner = wire_partners(written).pop().unwrap_or_default();
     Ok(begun.response(partner, revision))
