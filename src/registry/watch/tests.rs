@@ -15,7 +15,7 @@ use crate::{
         role::{DomainScope, Permission, Role},
     },
     registry::{
-        Kind, Options,
+        Kind, Options, Retention,
         log::{Tail, TailLimits},
         replicas::ReplicaOptions,
     },
@@ -96,6 +96,7 @@ impl Rig {
             retained_listings: 1,
             listing_ttl: Duration::from_secs(1),
             tail: limits,
+            retention: Retention { max_age: Duration::MAX, max_commits: u64::MAX },
             replicas: ReplicaOptions {
                 max_count: 1,
                 silent_after: Duration::from_secs(1),
