@@ -8,10 +8,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rig import dns, pki, space
 from rig.scenario import Runner
-from scenarios import ejabberd, matrix, prosody, scale, service, start, stock
+from scenarios import ejabberd, matrix, prosody, prosody_file, scale, service, start, stock
 from scenarios.names import HOSTS, SERVERS
 
-PARTS = (prosody, start, matrix, scale, ejabberd, stock, service)
+PARTS = (prosody, prosody_file, start, matrix, scale, ejabberd, stock, service)
 
 
 async def main(wanted: list[str]) -> int:

@@ -98,13 +98,13 @@ is_closed_without_us() ->
 
 commands() ->
     [#ejabberd_commands{name = s2s_partners_apply, tags = [s2s], module = ?MODULE, function = apply_file,
-                        desc = "Put in force what is new in the partners file", args = [{heard, integer}], result = {res, string}},
+                        desc = "Put in force what is new in the partners file", args = [{heard, integer}], result = {res, restuple}},
      #ejabberd_commands{name = s2s_partners_status, tags = [s2s], module = ?MODULE, function = status,
-                        desc = "Say which partners are in force", args = [{heard, integer}], result = {res, string}}].
+                        desc = "Say which partners are in force", args = [{heard, integer}], result = {res, restuple}}].
 
-apply_file(Heard) -> binary_to_list(s2s_partners_server:apply_file(Heard)).
+apply_file(Heard) -> {ok, binary_to_list(s2s_partners_server:apply_file(Heard))}.
 
-status(Heard) -> binary_to_list(s2s_partners_server:status(Heard)).
+status(Heard) -> {ok, binary_to_list(s2s_partners_server:status(Heard))}.
 
 %% ------------------------------------------------------------------ terms
 

@@ -28,8 +28,10 @@ is_text(V) -> is_binary(V) andalso V =/= <<>>.
 is_from(Least) -> fun(V) -> is_integer(V) andalso V >= Least end.
 is_one_of(List) -> fun(V) -> lists:member(V, List) end.
 is_list_of(Fits) -> fun(V) -> is_list(V) andalso V =/= [] andalso lists:all(Fits, V) end.
-%% A name must be in the form in which ejabberd looks it up, or it would silently never match.
+%% The form in which ejabberd looks a name up; another one would silently never match.
 is_prepared_name(V) -> is_text(V) andalso jid:nameprep(V) =:= V.
+%% U-labels may have characters that are newer than nameprep. By such a name nobody can come here.
+is_name(V) -> is_prepared_name(V) orelse is_text(V) andalso lists:any(fun(Byte) -> Byte > 127 end, binary_to_list(V)).
 is_file_name(V) -> is_text(V) andalso filename:basename(V) =:= V andalso binary:first(V) =/= $..
 is_method() -> is_one_of([<<"SASL_OVER_TLS">>, <<"DIALBACK_OVER_TLS">>, <<"DIALBACK_OVER_TCP">>]).
 
@@ -56,7 +58,7 @@ settings_shape() ->
      #{<<"dialback_passphrase">> => fun is_file_name/1}}.
 
 partner_shape() ->
-    {#{<<"domain">> => fun is_prepared_name/1, <<"names">> => is_list_of(fun is_prepared_name/1),
+    {#{<<"domain">> => fun is_prepared_name/1, <<"names">> => is_list_of(fun is_name/1),
        <<"methods">> => is_list_of(is_method()),
        <<"partner_type">> => is_one_of([<<"PUBLIC_UNVERIFIED">>, <<"PUBLIC_VERIFIED">>, <<"FEDERATED">>]),
        <<"keep_alive_enabled">> => fun is_boolean_/1},
@@ -100,7 +102,7 @@ parse(Line) ->
 
 partner(#{<<"domain">> := Domain, <<"names">> := Names, <<"methods">> := Methods} = Object, Line) ->
     (methods(Methods))#{
-      domain => Domain, names => Names, hash => hash(Line),
+      domain => Domain, names => lists:filter(fun is_prepared_name/1, Names), hash => hash(Line),
       type => maps:get(<<"partner_type">>, Object), keep_alive => maps:get(<<"keep_alive_enabled">>, Object),
       limit => maps:get(<<"connection_limit">>, Object, undefined),
       proxy => maps:get(<<"proxy_fqdn">>, Object, undefined),

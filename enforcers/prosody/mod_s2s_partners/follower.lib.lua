@@ -6,6 +6,7 @@
 -- agree with their digests, the set in force is untouched.
 
 local lfs = require "lfs"
+local lines = module:require "lines"
 local partners = module:require "partners"
 
 local follower_methods = {}
@@ -47,7 +48,7 @@ end
 local function read_base(handle, in_force, pause)
 	local line = next_line(handle)
 	if not line then return nil, "the file is empty" end
-	local header, err = partners.parse_header(line)
+	local header, err = lines.parse_header(line)
 	if not header then return nil, err end
 	local ends = #line + 1 + header.bytes
 	local size = handle:seek("end")
@@ -73,14 +74,14 @@ end
 local function next_delta(handle)
 	local line = next_line(handle)
 	if not line then return nil end
-	local delta, err = partners.parse_delta_header(line)
+	local delta, err = lines.parse_delta_header(line)
 	if not delta then return nil, err end
-	local lines = {}
+	local found = {}
 	for number = 1, delta.lines do
-		lines[number] = next_line(handle)
-		if not lines[number] then return nil end
+		found[number] = next_line(handle)
+		if not found[number] then return nil end
 	end
-	return delta, lines
+	return delta, found
 end
 
 -- Applies the deltas from `offset` on. Returns the offset after the last one that is in force, and
@@ -88,9 +89,9 @@ end
 local function read_deltas(handle, set, offset, pause)
 	while true do
 		handle:seek("set", offset)
-		local delta, lines = next_delta(handle)
-		if not delta then return offset, lines end
-		local applied, err = set:apply(delta, lines)
+		local delta, found = next_delta(handle)
+		if not delta then return offset, found end
+		local applied, err = set:apply(delta, found)
 		if not applied then return offset, err end
 		offset = handle:seek()
 		pause()

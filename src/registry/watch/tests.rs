@@ -1,7 +1,5 @@
 //! What a stream is told when its caller's rights change, and the way back through the log.
 
-use std::{collections::BTreeSet, time::Duration};
-
 use enumset::EnumSet;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -15,9 +13,8 @@ use crate::{
         role::{DomainScope, Permission, Role},
     },
     registry::{
-        Kind, Options, Retention,
+        Kind, Options,
         log::{Tail, TailLimits},
-        replicas::ReplicaOptions,
     },
     store::{
         Commit,
@@ -90,19 +87,7 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(SledStore::open(folder.path(), &SledOptions::default()).unwrap());
         let limits = TailLimits { commits: 100, bytes: usize::MAX };
-        let options = Options {
-            local_domains: BTreeSet::new(),
-            write_queue_length: 16,
-            retained_listings: 1,
-            listing_ttl: Duration::from_secs(1),
-            tail: limits,
-            retention: Retention { max_age: Duration::MAX, max_commits: u64::MAX },
-            replicas: ReplicaOptions {
-                max_count: 1,
-                silent_after: Duration::from_secs(1),
-                id_is_subject: false,
-            },
-        };
+        let options = Options { tail: limits, ..Options::for_tests() };
         let registry = Arc::new(Registry::open(store, options).unwrap());
         let caller = Caller {
             subject: "somebody".into(),

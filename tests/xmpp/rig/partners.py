@@ -80,7 +80,8 @@ class Partner:
 
 
 def _forms(name: str) -> list[str]:
-    unicode_form = name.encode().decode("idna")
+    labels = name.split(".")
+    unicode_form = ".".join(label[4:].encode().decode("punycode") if label.startswith("xn--") else label for label in labels)
     return [name] if unicode_form == name else [name, unicode_form]
 
 

@@ -146,6 +146,19 @@ async def expiry_closes_the_streams_without_any_bell() -> str:
     return f"closed {late * 1000:.0f} ms after the expiry"
 
 
+async def additional_domains_and_both_forms_of_a_name_belong_to_the_partner() -> None:
+    # The last one is newer than nameprep; it must not get in the way of the others.
+    names = (f"also.{REMOTE}", f"xn--bcher-kva.{REMOTE}", f"xn--ls8h.{REMOTE}")
+    await stage.authority.put(Contents.of([Partner(f"main.{REMOTE}", names)]))
+    wire = await stream_from(Partner(f"also.{REMOTE}"))
+    for name in (f"xn--bcher-kva.{REMOTE}", f"bücher.{REMOTE}"):
+        attempt = await dial(FOUR_IP, name, FOUR, SASL, pki.issue(REMOTE))
+        assert "not allowed" not in attempt.refused, f"{name}: {attempt.refused}"
+    assert not (await attempt_from(Partner(f"below.main.{REMOTE}"))).authenticated, "subdomains are not included"
+    await stage.authority.put(Contents.of([Partner(f"main.{REMOTE}")]))
+    assert "policy-violation" in await wire.until_closed(2)
+
+
 async def a_further_domain_on_an_open_stream_needs_to_be_allowed() -> None:
     first = scripted("first", tls=OPTIONAL, sasl=OPTIONAL)
     second = scripted("second", tls=OPTIONAL, sasl=OPTIONAL)
@@ -383,6 +396,7 @@ for function in (
     removal_closes_the_streams_and_allowing_again_opens_them,
     suspension_closes_the_streams_and_lifting_it_opens_them,
     expiry_closes_the_streams_without_any_bell,
+    additional_domains_and_both_forms_of_a_name_belong_to_the_partner,
     a_further_domain_on_an_open_stream_needs_to_be_allowed,
     the_mode_is_obeyed,
     a_broken_file_keeps_the_last_good_set,

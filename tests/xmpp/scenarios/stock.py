@@ -1,13 +1,16 @@
 """The stock profiles: servers without our modules, fed and rung as section 6 of docs/enforcement.md says."""
 
 import asyncio
+import os
+import subprocess
+from pathlib import Path
 
 from rig.clients import User, delivered, leave, refused
 from rig.ejabberd import Ejabberd
 from rig.partners import Contents, Partner, replace_file
 from rig.prosody import Prosody
 from rig.scenario import Runner, Suite
-from rig.space import REPOSITORY, ROOT, RUN, until
+from rig.space import REPOSITORY, ROOT, RUN, SCRATCH, environment, until
 from rig.stock import acl_file, list_file
 from scenarios.names import FOUR, FOUR_IP, ONE, ONE_IP, THREE, THREE_IP, TWO, TWO_IP
 
@@ -55,15 +58,14 @@ async def prosody_with_mod_firewall_refuses_who_is_not_listed() -> None:
     # A component does not inherit the module.
     configuration.write_text(configuration.read_text() + 'modules_enabled = { "firewall" }\n')
     server.start()
+    await asyncio.to_thread(_apply, server, names)
     try:
         a = await User(f"a@{ONE}", ONE_IP).come()
         for user in (stage.b, stage.c):
             await delivered(a, user)
             await delivered(user, a)
         replace_file(names, list_file(ONLY_THREE).encode())
-        # A reload keeps the old list, and between an unload and a load in two commands nothing would be checked.
-        for line in ('module:unload("firewall") and module:load("firewall")', f's2s:closeall("{TWO}")'):
-            await asyncio.to_thread(server.shell, line)
+        await asyncio.to_thread(_apply, server, names)
         assert (await refused(a, f"b@{TWO}")).condition == "policy-violation"
         said = []
         for to in (f"a@{ONE}", f"room@conference.{ONE}"):
@@ -78,6 +80,21 @@ async def prosody_with_mod_firewall_refuses_who_is_not_listed() -> None:
         await leave(a)
     finally:
         server.stop()
+
+
+def _apply(server: Prosody, names: Path) -> None:
+    """Runs the command that is shipped for the agent, with the rig's prosodyctl."""
+    tools = server.base / "tools"
+    tools.mkdir(exist_ok=True)
+    lua, script = ROOT / "usr/bin/lua5.4", SCRATCH / "bin/prosodyctl.lua"
+    prosodyctl = tools / "prosodyctl"
+    prosodyctl.write_text(f'#!/bin/sh\nexec {lua} {script} --config {server.base}/prosody.cfg.lua "$@"\n')
+    prosodyctl.chmod(0o755)
+    path = f"{tools}:{os.environ['PATH']}"
+    env = environment(PARTNERD_FILE=str(names), PARTNERD_GENERATION="1", PATH=path)
+    command = [str(REPOSITORY / "enforcers/prosody/stock/apply")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _firewall(domain: str) -> str:
