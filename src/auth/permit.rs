@@ -59,7 +59,7 @@ actions! {
     /// Seeing what became of a partner.
     ListRevisions(DomainName) = PartnersListRevisions;
     /// Making a partner what it was before.
-    RollbackPartner(DomainName) = PartnersRollback or PartnersPreview;
+    RollbackPartner(PartnerRollback) = PartnersRollback or PartnersPreview;
     /// Reading the settings.
     GetSettings(()) = SettingsGet;
     /// Being given the dialback passphrase with the settings.
@@ -87,6 +87,15 @@ pub struct PartnerFields {
     pub domain: DomainName,
     /// The fields.
     pub fields: EnumSet<TermField>,
+}
+
+/// A partner that is to become what it was before.
+#[derive(Clone, Debug)]
+pub struct PartnerRollback {
+    /// The partner.
+    pub domain: DomainName,
+    /// The fields that may become other than they are.
+    pub updatable: EnumSet<TermField>,
 }
 
 /// Whether a permit is for a commit, or for everything but the commit.

@@ -8,7 +8,10 @@ use enumset::EnumSet;
 
 use super::{
     caller::{Call, Caller},
-    permit::{Action, PartnerFields, Permit, Purpose, Reach, UpdatePartner},
+    permit::{
+        Action, PartnerFields, PartnerRollback, Permit, Purpose, Reach, RollbackPartner,
+        UpdatePartner,
+    },
 };
 use crate::domain::{
     DomainName,
@@ -175,6 +178,25 @@ impl Policy {
         Ok(permit)
     }
 
+    /// Leave for `call` to make a partner what it was before, as far as the roles that let it roll
+    /// back or update this partner let it change the fields.
+    ///
+    /// # Errors
+    /// A [`Denial`] that names the missing permission, or the partner out of scope.
+    pub fn permit_rollback(
+        &self,
+        call: &Call,
+        purpose: Purpose,
+        domain: DomainName,
+    ) -> Result<Permit<RollbackPartner>, Denial> {
+        let either = Permission::PartnersRollback | Permission::PartnersUpdate;
+        let updatable = self.updatable(&call.caller, purpose, either, Some(&domain));
+        let target = PartnerRollback { domain, updatable };
+        let permit = self.grant::<RollbackPartner>(call, purpose, target)?;
+        self.check_scope::<RollbackPartner>(call, &permit, &permit.target().domain)?;
+        Ok(permit)
+    }
+
     /// Whether `caller` may use `permission` on a domain and on fields, and why or why not.
     pub fn explain(
         &self,
@@ -202,9 +224,13 @@ impl Policy {
             let text = format!("your roles give {permission} only within {}", scopes.join(", "));
             return Explanation::denied(text, EnumSet::empty());
         }
-        let updatable = self.updatable(caller, Purpose::Commit, domain);
+        let changing = match permission {
+            Permission::PartnersRollback => permission | Permission::PartnersUpdate,
+            _ => EnumSet::only(Permission::PartnersUpdate),
+        };
+        let updatable = self.updatable(caller, Purpose::Commit, changing, domain);
         let denied_fields = fields - updatable;
-        if permission == Permission::PartnersUpdate && !denied_fields.is_empty() {
+        if changing.contains(permission) && !denied_fields.is_empty() {
             let text = format!("your roles give {permission} only for {}", paths(updatable));
             return Explanation::denied(text, denied_fields);
         }
@@ -281,7 +307,8 @@ impl Policy {
         domain: &DomainName,
         fields: EnumSet<TermField>,
     ) -> Result<(), Denial> {
-        let updatable = self.updatable(&call.caller, purpose, Some(domain));
+        let update = EnumSet::only(Permission::PartnersUpdate);
+        let updatable = self.updatable(&call.caller, purpose, update, Some(domain));
         let denied = fields - updatable;
         if denied.is_empty() {
             return Ok(());
@@ -289,18 +316,20 @@ impl Policy {
         Err(Denial::Fields { permission: Permission::PartnersUpdate, fields: denied, updatable })
     }
 
-    /// The fields that `caller` may change of the partner `domain`, or of any.
+    /// The fields that `caller` may change of the partner `domain`, or of any, by roles that give
+    /// one of the permissions `changing`.
     fn updatable(
         &self,
         caller: &Caller,
         purpose: Purpose,
+        changing: EnumSet<Permission>,
         domain: Option<&DomainName>,
     ) -> EnumSet<TermField> {
         let of_role = |role: &Arc<Role>| {
             if purpose == Purpose::Preview && role.permissions.contains(Permission::PartnersPreview)
             {
                 EnumSet::all()
-            } else if role.permissions.contains(Permission::PartnersUpdate) {
+            } else if !(role.permissions & changing).is_empty() {
                 role.updatable_fields.unwrap_or_else(EnumSet::all)
             } else {
                 EnumSet::empty()

@@ -20,7 +20,7 @@ use crate::{
         self, allowed_partner_service_client::AllowedPartnerServiceClient,
         federation_settings_service_client::FederationSettingsServiceClient,
         maintenance_service_client::MaintenanceServiceClient,
-        role_service_client::RoleServiceClient,
+        replica_service_client::ReplicaServiceClient, role_service_client::RoleServiceClient,
     },
 };
 
@@ -39,6 +39,7 @@ pub struct Client {
     settings: FederationSettingsServiceClient<Channel>,
     roles: RoleServiceClient<Channel>,
     maintenance: MaintenanceServiceClient<Channel>,
+    replicas: ReplicaServiceClient<Channel>,
     headers: Headers,
 }
 
@@ -76,7 +77,9 @@ impl Client {
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
             settings: FederationSettingsServiceClient::new(channel.clone()),
             roles: RoleServiceClient::new(channel.clone()),
-            maintenance: MaintenanceServiceClient::new(channel),
+            maintenance: MaintenanceServiceClient::new(channel.clone()),
+            replicas: ReplicaServiceClient::new(channel)
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
             headers,
         })
     }
@@ -130,6 +133,8 @@ rpcs! {
     partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> BatchUpdateAllowedPartnersResponse;
     partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> BatchDeleteAllowedPartnersResponse;
     partners: resolve_domain(ResolveDomainRequest) -> ResolveDomainResponse;
+    partners: list_allowed_partner_revisions(ListAllowedPartnerRevisionsRequest) -> ListAllowedPartnerRevisionsResponse;
+    partners: rollback_allowed_partner(RollbackAllowedPartnerRequest) -> AllowedPartner;
     settings: get_federation_settings(GetFederationSettingsRequest) -> FederationSettings;
     settings: update_federation_settings(UpdateFederationSettingsRequest) -> FederationSettings;
     roles: get_role(GetRoleRequest) -> Role;
@@ -138,6 +143,23 @@ rpcs! {
     roles: describe_caller(DescribeCallerRequest) -> DescribeCallerResponse;
     roles: test_permissions(TestPermissionsRequest) -> TestPermissionsResponse;
     maintenance: status(StatusRequest) -> StatusResponse;
+    replicas: get_replica(GetReplicaRequest) -> Replica;
+    replicas: list_replicas(ListReplicasRequest) -> ListReplicasResponse;
+    replicas: wait_for_convergence(WaitForConvergenceRequest) -> WaitForConvergenceResponse;
+}
+
+impl Client {
+    /// Calls `delete_replica`.
+    ///
+    /// # Errors
+    /// What the service answers; see the RPC's comment in `proto/`.
+    pub async fn delete_replica(&self, request: v1::DeleteReplicaRequest) -> Outcome {
+        self.call(request, |request| {
+            let mut client = self.replicas.clone();
+            async move { client.delete_replica(request).await }
+        })
+        .await
+    }
 }
 
 impl Headers {

@@ -52,13 +52,17 @@ macro_rules! api_messages {
 
 api_messages!(
     AllowedPartner,
+    AllowedPartnerRevision,
     DescribeCallerResponse,
     FederationSettings,
     PermissionInfo,
+    Replica,
     ResolveDomainResponse,
     Role,
     StatusResponse,
     TestPermissionsResponse,
+    WaitForConvergenceResponse,
+    WatchEvent,
 );
 
 /// A message that serializes as proto3 JSON.

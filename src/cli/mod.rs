@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod console;
 mod contexts;
+mod convergence;
 mod diff;
 mod export;
 mod failure;
@@ -22,11 +23,13 @@ mod partner;
 mod permission;
 mod progress;
 mod reference;
+mod replica;
 mod role;
 mod session;
 mod settings;
 mod terms;
 mod values;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -84,9 +87,10 @@ pub struct CommandLine {
 enum Command {
     #[command(flatten)]
     Short(partner::PartnerCommand),
-    /// Partners: the long form of get, new, set, remove, undelete and resolve
+    /// Partners: the long form of get, new, set, remove and so on
     #[command(subcommand)]
     Partner(partner::PartnerCommand),
+    Watch(watch::WatchArgs),
     Import(Box<import::ImportArgs>),
     Export(export::ExportArgs),
     Apply(apply::ApplyArgs),
@@ -96,6 +100,9 @@ enum Command {
     /// The roles and what they allow
     #[command(subcommand)]
     Role(role::RoleCommand),
+    /// The XMPP servers that follow the service, and how far each is
+    #[command(subcommand)]
+    Replica(replica::ReplicaCommand),
     Whoami(caller::WhoamiArgs),
     CanI(caller::CanIArgs),
     Status(caller::StatusArgs),
@@ -147,11 +154,13 @@ impl CommandLine {
         };
         match self.command {
             Command::Short(command) | Command::Partner(command) => command.run(&session).await,
+            Command::Watch(args) => args.run(&session).await,
             Command::Import(args) => args.run(&session).await,
             Command::Export(args) => args.run(&session).await,
             Command::Apply(args) => args.run(&session).await,
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
+            Command::Replica(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
             Command::CanI(args) => args.run(&session).await,
             Command::Status(args) => args.run(&session).await,

@@ -7,8 +7,12 @@
 pub mod audit;
 pub mod draft;
 pub mod error;
+pub mod expiry;
+pub mod history;
 pub mod listing;
 pub mod log;
+#[cfg(test)]
+mod memory;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
@@ -57,6 +61,26 @@ pub struct Options {
     pub tail: TailLimits,
     /// What the replicas are allowed.
     pub replicas: ReplicaOptions,
+}
+
+#[cfg(test)]
+impl Options {
+    /// Small ones, for a registry that a test opens by itself.
+    fn for_tests() -> Self {
+        Self {
+            local_domains: BTreeSet::new(),
+            write_queue_length: 16,
+            retained_listings: 1,
+            listing_ttl: Duration::from_secs(60),
+            tail: TailLimits { commits: 16, bytes: 1 << 20 },
+            replicas: ReplicaOptions {
+                max_count: 10,
+                silent_after: Duration::from_secs(90),
+                id_is_subject: false,
+            },
+            retention: Retention { max_age: Duration::from_secs(86_400), max_commits: 1_000 },
+        }
+    }
 }
 
 /// The partners and settings at their last revision, and the only way to change them.

@@ -5,7 +5,7 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use imbl::{HashMap, OrdMap};
+use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use crate::{
@@ -28,6 +28,8 @@ pub struct Snapshot {
     deleted: OrdMap<DomainName, Arc<AllowedPartner>>,
     /// Every domain in force and the partner that owns it, for point reads.
     owners: HashMap<DomainName, Arc<AllowedPartner>>,
+    /// The partners in force that are not marked as expired and will be, by when.
+    expiries: OrdSet<(Timestamp, DomainName)>,
     settings: Arc<FederationSettings>,
     policy: Arc<Policy>,
     /// The last revision that changed a partner or the settings.
@@ -135,6 +137,18 @@ impl Snapshot {
         self.owners.len()
     }
 
+    /// When the first partner's time runs out of those that are not marked as expired.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiries.get_min().map(|(time, _)| *time)
+    }
+
+    /// The partners whose time has run out at `now` and that are not marked as expired, the earliest
+    /// first.
+    pub fn expiries_until(&self, now: Timestamp) -> impl Iterator<Item = &Arc<AllowedPartner>> {
+        let due = self.expiries.iter().take_while(move |(time, _)| *time <= now);
+        due.filter_map(|(_, domain)| self.partner(domain))
+    }
+
     /// The partners after `start` by name, those deleted too if `with_deleted`.
     pub fn partners_after<'a>(
         &'a self,
@@ -182,7 +196,8 @@ impl Snapshot {
         let domain = partner.domain.clone();
         self.list_revision = self.list_revision.max(partner.revision);
         if partner.delete_time.is_some() {
-            self.partners.remove(&domain);
+            let before = self.partners.remove(&domain);
+            self.reschedule(before.as_deref(), None);
             self.deleted.insert(domain, partner);
             return;
         }
@@ -190,7 +205,15 @@ impl Snapshot {
         for owned in partner.domains() {
             self.owners.insert(owned.clone(), Arc::clone(&partner));
         }
-        self.partners.insert(domain, partner);
+        let before = self.partners.insert(domain, Arc::clone(&partner));
+        self.reschedule(before.as_deref(), Some(&partner));
+    }
+
+    fn reschedule(&mut self, before: Option<&AllowedPartner>, after: Option<&AllowedPartner>) {
+        if let Some(gone) = before.and_then(expiry) {
+            self.expiries.remove(&gone);
+        }
+        self.expiries.extend(after.and_then(expiry));
     }
 
     /// Frees the domains of a partner in force, which is about to be replaced or deleted.
@@ -230,7 +253,8 @@ impl Snapshot {
             self.deleted.remove(&partner.domain);
         } else {
             self.release(partner);
-            self.partners.remove(&partner.domain);
+            let gone = self.partners.remove(&partner.domain);
+            self.reschedule(gone.as_deref(), None);
         }
     }
 
@@ -244,6 +268,12 @@ impl Snapshot {
     }
 }
 
+/// When a partner is to be marked as expired, unless it is already.
+fn expiry(partner: &AllowedPartner) -> Option<(Timestamp, DomainName)> {
+    let time = partner.terms.expire_time.filter(|_| !partner.expired)?;
+    Some((time, partner.domain.clone()))
+}
+
 /// Two sequences, each by name, as one by name.
 fn merged<'a>(
     left: impl Iterator<Item = &'a Arc<AllowedPartner>> + 'a,
@@ -255,4 +285,12 @@ fn merged<'a>(
         (Some(_), _) => left.next(),
         (None, _) => right.next(),
     })
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// Puts roles in force that no commit has made.
+    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
 }

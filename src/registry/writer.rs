@@ -398,7 +398,10 @@ impl Desk {
                 return;
             }
             self.head = group.head;
-            self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
+            // Answers and replicas alone are no news to those who read and watch.
+            if !group.marks.is_empty() {
+                self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
+            }
         }
         for (reply, committed) in group.replies {
             let _ = reply.send(Ok(committed));

@@ -14,18 +14,21 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
-    REPLICA_SAVE_INTERVAL, Reload, Security, Shutdown, door::GrpcDoor, every, health, layered,
-    on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
+    REPLICA_SAVE_INTERVAL, Reload, STREAM_SWEEP_INTERVAL, Security, Shutdown, door::GrpcDoor,
+    every, expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
+    standing::StreamStanding,
 };
 use crate::{
     auth::{
-        issuer::{AuthConfigError, KeySource},
+        failures::{FailureLimits, Failures},
+        incident::Incidents,
+        issuer::AuthConfigError,
         layer::AuthLayer,
-        token::{TokenLimits, Verifier},
+        token::Verifier,
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
-    grpc,
+    grpc::{self, watch::Streams},
     registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
@@ -36,6 +39,8 @@ use crate::{
 pub struct Assembly {
     registry: Arc<Registry>,
     verifier: Arc<Verifier>,
+    failure_limits: FailureLimits,
+    incidents: Arc<Incidents>,
     security: Security,
     limits: Limits,
     reflection: bool,
@@ -82,8 +87,8 @@ pub enum StartError {
 /// # Errors
 /// What cannot be read, or does not fit together.
 pub fn credentials(config: &Config) -> Result<(Verifier, Security), StartError> {
-    let Auth { issuers, max_token_bytes } = config.auth.clone();
-    let verifier = Verifier::new(issuers, TokenLimits { max_token_bytes })?;
+    let Auth { issuers, tokens, failures: _ } = config.auth.clone();
+    let verifier = Verifier::new(issuers, tokens)?;
     let security = match &config.tls {
         Some(tls) => Security::Tls(Arc::new(ServerTls::load(tls, Timestamp::now())?)),
         None => Security::PlainText,
@@ -126,7 +131,7 @@ impl Assembly {
             data_dir: _,
             dev: _,
             tls: _,
-            auth: _,
+            auth,
             history,
             limits,
             log: _,
@@ -149,6 +154,8 @@ impl Assembly {
         Ok(Self {
             registry,
             verifier,
+            failure_limits: auth.failures,
+            incidents: Arc::new(Incidents::new()),
             security,
             limits,
             reflection,
@@ -202,14 +209,20 @@ impl Assembly {
         };
         let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
-        let mut routes =
-            grpc::routes(&self.registry, limits, Arc::new(standing)).add_service(health_service);
+        let streams = Arc::new(Streams::new(limits, Arc::new(standing)));
+        let swept = streams.clone();
+        tasks.spawn(every(STREAM_SWEEP_INTERVAL, shutdown.clone(), move || {
+            swept.sweep();
+            std::future::ready(())
+        }));
+        let mut routes = grpc::routes(&self.registry, limits, streams).add_service(health_service);
         if self.reflection {
             routes = routes.add_service(reflection(shutdown.clone()));
         }
         let door = GrpcDoor::new(self.registry.clone());
         let routes = ServiceExt::<Request<Body>>::map_response(routes.prepare(), in_our_terms);
-        let authenticated = AuthLayer::new(self.verifier.clone(), door).layer(routes);
+        let failures = Failures::new(self.failure_limits, self.incidents.clone());
+        let authenticated = AuthLayer::new(self.verifier.clone(), failures, door).layer(routes);
         layered(authenticated, &self.limits)
     }
 
@@ -222,7 +235,11 @@ impl Assembly {
         tasks.spawn(on_hangup(now.clone())?);
         tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
 
+        for keeper in self.verifier.keepers() {
+            tasks.spawn(keeper);
+        }
         let registry = self.registry;
+        tasks.spawn(expire_in_time(registry.clone(), shutdown.clone()));
         let replicas = registry.clone();
         tasks.spawn(every(REPLICA_SAVE_INTERVAL, shutdown.clone(), move || save(replicas.clone())));
         let (waits, ending) = (registry.clone(), shutdown.clone());
@@ -306,12 +323,7 @@ fn reloads(config: &Config, verifier: &Arc<Verifier>, security: &Security) -> Ve
 
 fn keys(config: &Config, verifier: Arc<Verifier>) -> Reload {
     let sources = config.auth.issuers.iter().flat_map(|issuer| &issuer.keys);
-    let files = sources.map(|source| {
-        let (KeySource::PemFile { path, .. }
-        | KeySource::JwksFile { path, .. }
-        | KeySource::SecretFile { path, .. }) = source;
-        path.clone()
-    });
+    let files = sources.flat_map(|source| source.files().map(PathBuf::from));
     Reload::new("keys of token issuers", files.collect(), move || {
         let failed = verifier.reload().failed;
         let lines: Vec<String> = failed.iter().map(ToString::to_string).collect();

@@ -35,7 +35,7 @@ pub use self::{
     assembly::{Assembly, StartError, credentials, listen},
     background::{
         ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL, REPLICA_SAVE_INTERVAL,
-        every,
+        STREAM_SWEEP_INTERVAL, every, expire_in_time,
     },
     concurrency::Concurrency,
     deadline::Deadline,

@@ -46,7 +46,7 @@ pub enum Kind {
     /// A part of a value.
     Part = 8,
     /// A replica.
-    Replica = 9,
+    Replica = 16,
 }
 
 /// Why bytes are not the value that was stored.

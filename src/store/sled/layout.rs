@@ -35,7 +35,7 @@ pub(super) const AUDIT: u8 = b'a';
 pub(super) const ANSWERS: u8 = b'r';
 pub(super) const EXPIRIES: u8 = b'x';
 pub(super) const PARTS: u8 = b'c';
-pub(super) const REPLICAS: u8 = b'v';
+pub(super) const REPLICAS: u8 = b'n';
 
 /// What the store notes about itself with every group it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@
 //! | `a` sequence, big-endian | an audit entry |
 //! | `r` SHA-256 of the request's key | a kept answer |
 //! | `x` expiry, sortable, and the same SHA-256 | nothing: finds answers whose time has run out |
-//! | `v` id | a replica |
+//! | `n` id | a replica, as far as it outlives the server |
 //! | `c` key, index | a part of the value at that key, if it is longer than 4 KiB |
 //! | `m` | the note: store id, last and oldest revision, counts, audit head, tally of all values |
 //!

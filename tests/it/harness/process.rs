@@ -92,9 +92,7 @@ impl DevServer {
 
     /// Sends the server a signal.
     pub fn signal(&self, name: &str) {
-        let signal =
-            Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
-        assert!(signal.expect("there is a kill").success());
+        signal(self.id(), name);
     }
 
     /// Waits until the server has ended.
@@ -120,6 +118,12 @@ impl DevServer {
     }
 }
 
+/// Sends a process that a test started a signal.
+pub fn signal(id: u32, name: &str) {
+    let signal = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status();
+    assert!(signal.expect("there is a kill").success());
+}
+
 impl Drop for DevServer {
     fn drop(&mut self) {
         // Both fail only if it has ended already.
@@ -130,7 +134,17 @@ impl Drop for DevServer {
 
 /// Runs `partnerctl` in `folder`, with `input` on its standard input.
 pub fn partnerctl(folder: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_partnerctl"))
+    let mut child = start_partnerctl(folder, arguments);
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // A command that does not read its input closes the pipe.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("it ends by itself")
+}
+
+/// Starts `partnerctl` in `folder`, with pipes to all of its streams.
+pub fn start_partnerctl(folder: &Path, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_partnerctl"))
         .args(arguments)
         .current_dir(folder)
         .env_clear()
@@ -139,10 +153,5 @@ pub fn partnerctl(folder: &Path, arguments: &[&str], input: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the binary was built with this test");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    // A command that does not read its input closes the pipe.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    child.wait_with_output().expect("it ends by itself")
+        .expect("the binary was built with this test")
 }
