@@ -342,7 +342,8 @@ pub fn compaction_goes_step_by_step_and_never_beyond_the_end(place: &dyn Place) 
         assert_eq!(done.oldest_revision, Revision::new(oldest));
         let mut purged = model.compact(done.oldest_revision);
         let mut told = done.purged;
-        (purged.sort(), told.sort());
+        purged.sort();
+        told.sort();
         assert_eq!(told, purged);
         model.assert_is_in(store.as_ref());
     }

@@ -71,7 +71,7 @@ pub enum Ask {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Partners(Vec<pb::AllowedPartner>),
-    Settings(FederationSettings),
+    Settings(Box<FederationSettings>),
 }
 
 /// A request, and its answer if there was one.
@@ -148,7 +148,7 @@ impl Sent {
                     ..Default::default()
                 };
                 let updated = admin.settings().update_federation_settings(request).await?;
-                Ok(Answer::Settings(updated.into_inner()))
+                Ok(Answer::Settings(Box::new(updated.into_inner())))
             }
         }
     }

@@ -48,6 +48,7 @@ async fn what_was_acknowledged_outlasts_kill_9_at_any_moment() {
         (0..WRITERS).map(|number| Writer::new(number, random.fork())).collect();
     let mut compacted = 0;
     for round in 0..rounds() {
+        println!("round {round}");
         if round % 4 == 3 {
             kill_while_it_starts(folder.path(), &random).await;
         }

@@ -245,6 +245,19 @@ fn a_folder_that_is_somebody_elses_is_not_touched() {
 }
 
 #[test]
+fn what_others_put_beside_our_files_is_left_alone() {
+    let (place, model) = TempStore::with_history(10);
+    let beside = [place.path().join("README"), place.path().join("sled/notes.txt")];
+    for path in &beside {
+        fs::write(path, "keep out").unwrap();
+    }
+    model.assert_is_in(place.open().as_ref());
+    for path in &beside {
+        assert_eq!(fs::read_to_string(path).unwrap(), "keep out", "{}", path.display());
+    }
+}
+
+#[test]
 fn an_empty_folder_and_an_interrupted_creation_are_taken() {
     let place = TempStore::new();
     fs::create_dir(place.path()).unwrap();

@@ -132,6 +132,8 @@ fn a_failed_sync_is_the_last_write_and_reading_goes_on() {
         assert!(error.to_string().contains("the disk is gone"), "{attempt}: {error}");
         fails.store(false, Ordering::Release);
     }
+    let error = store.compact(Revision::new(3), 5).unwrap_err();
+    assert!(matches!(error, StoreError::Io(_)), "{error}");
     let commits = store.commits_after(Revision::ZERO, usize::MAX).unwrap();
     assert_eq!(commits, acknowledged.commits);
     assert_eq!(store.audit_after(0, usize::MAX).unwrap(), acknowledged.entries);
