@@ -1,7 +1,7 @@
 //! The agent: one process beside an XMPP server that makes the server obey the service.
 //!
-//! It follows the service with the [`Informer`], renders what it sees ([`Roster`]), hands it to its
-//! [`Target`], waits for the server's answer, and reports that answer to the service. One change at
+//! It follows the service with the [`Informer`], renders what it sees (`Roster`), hands it to its
+//! `Target`, waits for the server's answer, and reports that answer to the service. One change at
 //! a time is under way: what comes meanwhile is put in force together with the next, so a burst
 //! costs as few applications as the server can take, and a change on its own waits for nothing.
 //!

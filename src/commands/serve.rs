@@ -74,6 +74,9 @@ async fn serve(
     addresses: Vec<SocketAddr>,
     folder: Option<DevFolder>,
 ) -> Result<(), StartError> {
+    // Before anybody is told that the server is there, and may tell it to end.
+    let (trigger, shutdown) = shutdown();
+    let signals = tokio::spawn(on_signals(trigger)?);
     let listeners = listen(&addresses).await?;
     for listener in &listeners {
         tracing::info!(address = %listener.local_addr()?, "listening");
@@ -82,8 +85,6 @@ async fn serve(
         introduce(&folder, &listeners)?;
         assembly = assembly.with_development(folder);
     }
-    let (trigger, shutdown) = shutdown();
-    let signals = tokio::spawn(on_signals(trigger)?);
     let alive = tokio::spawn(systemd::stay_alive());
     systemd::ready();
     let outcome = assembly.serve(listeners, shutdown).await;
