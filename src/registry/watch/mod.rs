@@ -2,7 +2,7 @@
 //!
 //! A [`Watcher`] stands at a revision of the log and is pulled forward by its stream, as fast as
 //! that can send and never past the bell. It reads the end of the log in memory; where that begins
-//! too late it reads the store (see [`replay`]). So the state at the start, what was missed and
+//! too late it reads the store (`replay.rs`). So the state at the start, what was missed and
 //! what happens now are one path, and nothing waits for a stream.
 //!
 //! What a stream is told goes by the roles at the revision told of: whatever comes into its
