@@ -20,7 +20,7 @@ use crate::{
         self, allowed_partner_service_client::AllowedPartnerServiceClient,
         federation_settings_service_client::FederationSettingsServiceClient,
         maintenance_service_client::MaintenanceServiceClient,
-        role_service_client::RoleServiceClient,
+        revocation_service_client::RevocationServiceClient, role_service_client::RoleServiceClient,
     },
 };
 
@@ -38,6 +38,7 @@ pub struct Client {
     partners: AllowedPartnerServiceClient<Channel>,
     settings: FederationSettingsServiceClient<Channel>,
     roles: RoleServiceClient<Channel>,
+    revocations: RevocationServiceClient<Channel>,
     maintenance: MaintenanceServiceClient<Channel>,
     headers: Headers,
 }
@@ -76,6 +77,7 @@ impl Client {
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
             settings: FederationSettingsServiceClient::new(channel.clone()),
             roles: RoleServiceClient::new(channel.clone()),
+            revocations: RevocationServiceClient::new(channel.clone()),
             maintenance: MaintenanceServiceClient::new(channel),
             headers,
         })
@@ -100,14 +102,14 @@ impl Client {
 }
 
 macro_rules! rpcs {
-    ($($client:ident: $method:ident($request:ident) -> $response:ident;)*) => {
+    ($($client:ident: $method:ident($request:ident) -> $response:ty;)*) => {
         impl Client {
             $(
                 #[doc = concat!("Calls `", stringify!($method), "`.")]
                 ///
                 /// # Errors
                 /// What the service answers; see the RPC's comment in `proto/`.
-                pub async fn $method(&self, request: v1::$request) -> Outcome<v1::$response> {
+                pub async fn $method(&self, request: v1::$request) -> Outcome<$response> {
                     self.call(request, |request| {
                         let mut client = self.$client.clone();
                         async move { client.$method(request).await }
@@ -120,24 +122,30 @@ macro_rules! rpcs {
 }
 
 rpcs! {
-    partners: get_allowed_partner(GetAllowedPartnerRequest) -> AllowedPartner;
-    partners: list_allowed_partners(ListAllowedPartnersRequest) -> ListAllowedPartnersResponse;
-    partners: create_allowed_partner(CreateAllowedPartnerRequest) -> AllowedPartner;
-    partners: update_allowed_partner(UpdateAllowedPartnerRequest) -> AllowedPartner;
-    partners: delete_allowed_partner(DeleteAllowedPartnerRequest) -> AllowedPartner;
-    partners: undelete_allowed_partner(UndeleteAllowedPartnerRequest) -> AllowedPartner;
-    partners: batch_get_allowed_partners(BatchGetAllowedPartnersRequest) -> BatchGetAllowedPartnersResponse;
-    partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> BatchUpdateAllowedPartnersResponse;
-    partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> BatchDeleteAllowedPartnersResponse;
-    partners: resolve_domain(ResolveDomainRequest) -> ResolveDomainResponse;
-    settings: get_federation_settings(GetFederationSettingsRequest) -> FederationSettings;
-    settings: update_federation_settings(UpdateFederationSettingsRequest) -> FederationSettings;
-    roles: get_role(GetRoleRequest) -> Role;
-    roles: list_roles(ListRolesRequest) -> ListRolesResponse;
-    roles: list_permissions(ListPermissionsRequest) -> ListPermissionsResponse;
-    roles: describe_caller(DescribeCallerRequest) -> DescribeCallerResponse;
-    roles: test_permissions(TestPermissionsRequest) -> TestPermissionsResponse;
-    maintenance: status(StatusRequest) -> StatusResponse;
+    partners: get_allowed_partner(GetAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: list_allowed_partners(ListAllowedPartnersRequest) -> v1::ListAllowedPartnersResponse;
+    partners: create_allowed_partner(CreateAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: update_allowed_partner(UpdateAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: delete_allowed_partner(DeleteAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: undelete_allowed_partner(UndeleteAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: batch_get_allowed_partners(BatchGetAllowedPartnersRequest) -> v1::BatchGetAllowedPartnersResponse;
+    partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> v1::BatchUpdateAllowedPartnersResponse;
+    partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> v1::BatchDeleteAllowedPartnersResponse;
+    partners: resolve_domain(ResolveDomainRequest) -> v1::ResolveDomainResponse;
+    settings: get_federation_settings(GetFederationSettingsRequest) -> v1::FederationSettings;
+    settings: update_federation_settings(UpdateFederationSettingsRequest) -> v1::FederationSettings;
+    roles: get_role(GetRoleRequest) -> v1::Role;
+    roles: list_roles(ListRolesRequest) -> v1::ListRolesResponse;
+    roles: create_role(CreateRoleRequest) -> v1::Role;
+    roles: update_role(UpdateRoleRequest) -> v1::Role;
+    roles: delete_role(DeleteRoleRequest) -> ();
+    revocations: list_revocations(ListRevocationsRequest) -> v1::ListRevocationsResponse;
+    revocations: create_revocation(CreateRevocationRequest) -> v1::Revocation;
+    revocations: delete_revocation(DeleteRevocationRequest) -> ();
+    roles: list_permissions(ListPermissionsRequest) -> v1::ListPermissionsResponse;
+    roles: describe_caller(DescribeCallerRequest) -> v1::DescribeCallerResponse;
+    roles: test_permissions(TestPermissionsRequest) -> v1::TestPermissionsResponse;
+    maintenance: status(StatusRequest) -> v1::StatusResponse;
 }
 
 impl Headers {

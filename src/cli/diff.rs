@@ -20,6 +20,8 @@ const BOOKKEEPING: &[&str] = &[
     "etag",
     "delete_time",
     "expired",
+    "built_in",
+    "lync_role",
 ];
 
 /// What happens to a resource.

@@ -56,6 +56,7 @@ api_messages!(
     FederationSettings,
     PermissionInfo,
     ResolveDomainResponse,
+    Revocation,
     Role,
     StatusResponse,
     TestPermissionsResponse,

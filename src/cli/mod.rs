@@ -22,7 +22,9 @@ mod partner;
 mod permission;
 mod progress;
 mod reference;
+mod revocation;
 mod role;
+mod role_change;
 mod session;
 mod settings;
 mod terms;
@@ -96,6 +98,12 @@ enum Command {
     /// The roles and what they allow
     #[command(subcommand)]
     Role(role::RoleCommand),
+    /// Stop believing a token, a subject or a key
+    #[command(subcommand)]
+    Revoke(revocation::RevokeCommand),
+    /// What was revoked
+    #[command(subcommand)]
+    Revocation(revocation::RevocationCommand),
     Whoami(caller::WhoamiArgs),
     CanI(caller::CanIArgs),
     Status(caller::StatusArgs),
@@ -152,6 +160,8 @@ impl CommandLine {
             Command::Apply(args) => args.run(&session).await,
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
+            Command::Revoke(command) => command.run(&session).await,
+            Command::Revocation(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
             Command::CanI(args) => args.run(&session).await,
             Command::Status(args) => args.run(&session).await,

@@ -26,6 +26,21 @@ pub struct Actor {
     pub reason: Arc<str>,
 }
 
+/// The subject of what the service does by itself.
+pub const SERVICE: &str = "partnerd";
+
+impl Actor {
+    /// The service itself, which does something for this reason.
+    pub fn service(reason: &str) -> Self {
+        Self {
+            subject: SERVICE.into(),
+            issuer: "".into(),
+            request_id: "".into(),
+            reason: reason.into(),
+        }
+    }
+}
+
 /// One field of one resource, before and after. Secrets are never in here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {

@@ -12,12 +12,20 @@ pub mod log;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
+pub mod revocations;
+pub mod roles;
 pub mod settings;
 pub mod snapshot;
 pub mod watch;
 pub mod writer;
 
-use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -28,8 +36,8 @@ pub use snapshot::Snapshot;
 pub use writer::{Committed, Request};
 
 use crate::{
-    auth::{Permit, Policy, permit::ReadStatus},
-    domain::{DomainName, Revision},
+    auth::{Permit, Policy, permit::ReadStatus, sightings::Sightings},
+    domain::{DomainName, Revision, revocation::Revocations},
     store::{Store, StoreError},
 };
 use log::{Entry, Tail, TailLimits};
@@ -65,18 +73,22 @@ pub struct Registry {
     /// As many readers of the store's log at a time as there are cores.
     replays: Semaphore,
     replicas: Replicas,
+    sightings: Sightings,
     oldest_revision: Revision,
     start_time: Timestamp,
 }
 
 /// What readers see: the snapshot, the end of the log that led to it, and a bell that rings with
 /// its revision when it changes.
-#[derive(Debug)]
 struct Current {
     snapshot: ArcSwap<Snapshot>,
     tail: ArcSwap<Tail>,
     bell: bell::Sender<Revision>,
+    /// Who must know of revocations before they are answered.
+    listener: Mutex<Option<RevocationListener>>,
 }
+
+type RevocationListener = Box<dyn Fn(Arc<Revocations>) + Send + Sync>;
 
 impl Current {
     fn at(snapshot: Snapshot, limits: TailLimits) -> Self {
@@ -84,6 +96,7 @@ impl Current {
             bell: bell::Sender::new(snapshot.revision()),
             tail: ArcSwap::from_pointee(Tail::after(&snapshot, limits)),
             snapshot: ArcSwap::from_pointee(snapshot),
+            listener: Mutex::default(),
         }
     }
 
@@ -91,8 +104,28 @@ impl Current {
     fn publish(&self, snapshot: Snapshot, entries: impl IntoIterator<Item = Entry>) {
         let revision = snapshot.revision();
         self.tail.store(Arc::new(self.tail.load().extended(entries)));
-        self.snapshot.store(Arc::new(snapshot));
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot.swap(Arc::new(snapshot));
+        let now = self.snapshot.load();
+        if let Some(hear) = &*listener
+            && !Arc::ptr_eq(before.revocations(), now.revocations())
+        {
+            hear(Arc::clone(now.revocations()));
+        }
+        drop(listener);
         self.bell.send_replace(revision);
+    }
+
+    fn listen(&self, hear: RevocationListener) {
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        hear(Arc::clone(self.snapshot.load().revocations()));
+        *listener = Some(hear);
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("revision", &*self.bell.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -136,13 +169,27 @@ impl Registry {
         let replays = Semaphore::new(cores);
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
-        let start_time = Timestamp::now();
-        Ok(Self { store, current, writer, pages, replays, replicas, oldest_revision, start_time })
+        Ok(Self {
+            store,
+            current,
+            writer,
+            pages,
+            replays,
+            replicas,
+            sightings: Sightings::default(),
+            oldest_revision,
+            start_time: Timestamp::now(),
+        })
     }
 
     /// The roles in force.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(self.current.snapshot.load().policy())
+    }
+
+    /// Who was here lately, and with which roles.
+    pub const fn sightings(&self) -> &Sightings {
+        &self.sightings
     }
 
     /// The last revision.

@@ -143,6 +143,8 @@ impl Assembly {
             replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
         let registry = Arc::new(Registry::open(store, options)?);
+        let believer = verifier.clone();
+        registry.on_revocations(move |revocations| believer.set_revocations(revocations));
         let development = None;
         Ok(Self {
             registry,
@@ -248,6 +250,9 @@ fn in_our_terms(response: Response<Body>) -> Response<Body> {
 }
 
 async fn sweep(registry: Arc<Registry>) {
+    if let Err(error) = registry.sweep_revocations().await {
+        tracing::warn!(?error, "cannot take away revocations that have ended");
+    }
     loop {
         match registry.forget_old_answers().await {
             Ok(0) => return,

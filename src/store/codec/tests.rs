@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use enumset::EnumSet;
 use jiff::Timestamp;
 use proptest::{collection, option, prelude::*, sample::select};
 use uuid::Uuid;
@@ -14,13 +15,14 @@ use crate::{
         negotiation::Negotiation,
         partner::PartnerType,
         replica::Replica,
+        role::{DomainScope, Role},
         settings::{
             FederationMode, FederationSettings, Passphrase, SettingsValues, StalenessPolicy,
         },
     },
     store::{
         Answer, AnswerResult, Change, Commit, RequestKey,
-        conformance::model::{domain, partner, replica},
+        conformance::model::{domain, partner, replica, revocation, role},
     },
 };
 
@@ -41,6 +43,17 @@ proptest! {
     #[test]
     fn settings_come_back_as_they_were(settings in settings()) {
         prop_assert_eq!(round_trip(&settings), settings);
+    }
+
+    #[test]
+    fn a_revocation_comes_back_as_it_was(id in any::<u32>()) {
+        let revocation = revocation(id.into(), Revision::new(7));
+        prop_assert_eq!(round_trip(&revocation), revocation);
+    }
+
+    #[test]
+    fn a_role_comes_back_as_it_was(role in roles()) {
+        prop_assert_eq!(round_trip(&role), role);
     }
 
     #[test]
@@ -77,6 +90,7 @@ proptest! {
         let _ = AllowedPartner::from_payload(&bytes, &mut Texts::default());
         let _ = Replica::from_payload(&bytes, &mut Texts::default());
         let _ = FederationSettings::from_payload(&bytes, &mut Texts::default());
+        let _ = Role::from_payload(&bytes, &mut Texts::default());
     }
 }
 
@@ -287,7 +301,32 @@ fn changes() -> impl Strategy<Value = Change> {
         .prop_map(|(before, after)| Change::Partner { before, after });
     let of_settings = (settings().prop_map(Arc::new), settings().prop_map(Arc::new))
         .prop_map(|(before, after)| Change::Settings { before, after });
-    prop_oneof![3 => of_partner, 1 => of_settings]
+    let some_role = || roles().prop_map(Arc::new);
+    let of_role = prop_oneof![
+        some_role().prop_map(|role| (None, Some(role))),
+        some_role().prop_map(|role| (Some(role), None)),
+        (some_role(), some_role()).prop_map(|(before, after)| (Some(before), Some(after))),
+    ]
+    .prop_map(|(before, after)| Change::Role { before, after });
+    let of_revocation = any::<[u64; 2]>().prop_map(|[id, revision]| {
+        let some = || Some(Arc::new(revocation(id >> 20, Revision::new(revision))));
+        let (before, after) = if revision % 2 == 0 { (some(), None) } else { (None, some()) };
+        Change::Revocation { before, after }
+    });
+    prop_oneof![3 => of_partner, 1 => of_settings, 1 => of_role, 1 => of_revocation]
+}
+
+fn roles() -> impl Strategy<Value = Role> {
+    let terms = (".{0,60}", any::<u32>(), option::of(any::<u16>()), collection::vec(names(), 0..4));
+    ("[a-z0-9-]{1,63}", terms, any::<u64>()).prop_map(|(id, terms, revision)| {
+        let (description, permissions, fields, scopes) = terms;
+        let mut role = role(&id, Revision::new(revision));
+        role.terms.description = description;
+        role.terms.permissions = EnumSet::from_u32_truncated(permissions);
+        role.terms.updatable_fields = fields.map(EnumSet::from_u16_truncated);
+        role.terms.domain_scopes = scopes.into_iter().map(DomainScope::Below).collect();
+        role
+    })
 }
 
 fn commits() -> impl Strategy<Value = Commit> {
@@ -328,7 +367,12 @@ fn answers() -> impl Strategy<Value = Answer> {
         subject,
         id: Uuid::from_u128(id),
     });
-    let result = prop_oneof![of_partners, of_settings];
+    let of_role = option::of(roles().prop_map(Arc::new)).prop_map(AnswerResult::Role);
+    let of_revocation = option::of(any::<u16>()).prop_map(|id| {
+        let revocation = id.map(|id| Arc::new(revocation(id.into(), Revision::new(1))));
+        AnswerResult::Revocation(revocation)
+    });
+    let result = prop_oneof![of_partners, of_settings, of_role, of_revocation];
     (key, any::<[u8; 32]>(), times(), any::<u64>(), result).prop_map(
         |(key, fingerprint, expire_time, revision, result)| Answer {
             key,

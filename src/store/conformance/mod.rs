@@ -30,6 +30,7 @@ macro_rules! conformance {
             a_revision_out_of_turn_is_refused_and_nothing_is_written_any_more
             an_audit_entry_that_is_not_linked_is_refused
             a_change_of_what_is_not_stored_is_refused
+            roles_and_revocations_come_and_go
             a_partner_with_a_thousand_domains_grows_and_shrinks
             answers_outlive_the_process_until_they_are_forgotten
             an_answer_may_be_given_anew
@@ -152,6 +153,21 @@ pub fn a_change_of_what_is_not_stored_is_refused(place: &dyn Place) {
     };
     *before = Some(std::sync::Arc::clone(after));
     assert_refused(place, model, &wrong);
+}
+
+pub fn roles_and_revocations_come_and_go(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    let group = [model.set_role("b"), model.set_role("a"), model.set_role("a")];
+    store.write(&group).unwrap();
+    model.assert_is_in(store.as_ref());
+    let group = [model.remove_role("a"), model.set_role("c"), model.revoke(1), model.revoke(2)];
+    store.write(&group).unwrap();
+    store.write(&[model.take_back(1), model.revoke(3)]).unwrap();
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+    let absent = model.clone().remove_role("none");
+    assert_refused(place, model, &absent);
 }
 
 pub fn a_partner_with_a_thousand_domains_grows_and_shrinks(place: &dyn Place) {

@@ -106,7 +106,7 @@ async fn try_admin(
         .issue_token(&["admin"], "admin", SignedDuration::from_hours(1), Timestamp::now())
         .expect("the token is well formed");
     let admin = Actor::new(channel, Some(token.expose_secret().to_owned()));
-    let request = DescribeCallerRequest {};
+    let request = DescribeCallerRequest::default();
     admin.roles().describe_caller(request).await.map(drop).map_err(|status| format!("{status:?}"))
 }
 
