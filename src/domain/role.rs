@@ -116,6 +116,10 @@ impl Permission {
                     | Self::RolesList
                     | Self::PermissionsList
                     | Self::CallerDescribe
+                    | Self::ReplicasGet
+                    | Self::ReplicasList
+                    | Self::ReplicasReport
+                    | Self::ReplicasWait
             )
     }
 }

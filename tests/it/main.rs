@@ -14,6 +14,8 @@ mod layers;
 mod lists;
 mod partners;
 mod resolve;
+mod revocations;
+mod roles;
 mod serve;
 mod settings;
 mod tls;
