@@ -86,6 +86,12 @@ actions! {
     CreateRevocation(RevokedBy) = RevocationsCreate;
     /// Taking a revocation back.
     DeleteRevocation(()) = RevocationsDelete;
+    /// Reading an audit entry.
+    GetAuditEntry(()) = AuditGet;
+    /// Listing audit entries.
+    ListAuditEntries(()) = AuditList;
+    /// Holding the audit against itself, and getting checkpoints of it.
+    VerifyAudit(()) = AuditVerify;
     /// Seeing how the server is.
     ReadStatus(()) = MaintenanceStatus;
     /// Reporting on an XMPP server.

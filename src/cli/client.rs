@@ -18,6 +18,7 @@ use crate::{
     client::{Remote, is_lost},
     proto::v1::{
         self, allowed_partner_service_client::AllowedPartnerServiceClient,
+        audit_service_client::AuditServiceClient,
         federation_settings_service_client::FederationSettingsServiceClient,
         maintenance_service_client::MaintenanceServiceClient,
         revocation_service_client::RevocationServiceClient, role_service_client::RoleServiceClient,
@@ -39,6 +40,7 @@ pub struct Client {
     settings: FederationSettingsServiceClient<Channel>,
     roles: RoleServiceClient<Channel>,
     revocations: RevocationServiceClient<Channel>,
+    audit: AuditServiceClient<Channel>,
     maintenance: MaintenanceServiceClient<Channel>,
     headers: Headers,
 }
@@ -78,6 +80,7 @@ impl Client {
             settings: FederationSettingsServiceClient::new(channel.clone()),
             roles: RoleServiceClient::new(channel.clone()),
             revocations: RevocationServiceClient::new(channel.clone()),
+            audit: AuditServiceClient::new(channel.clone()),
             maintenance: MaintenanceServiceClient::new(channel),
             headers,
         })
@@ -139,6 +142,9 @@ rpcs! {
     roles: create_role(CreateRoleRequest) -> v1::Role;
     roles: update_role(UpdateRoleRequest) -> v1::Role;
     roles: delete_role(DeleteRoleRequest) -> ();
+    audit: list_audit_entries(ListAuditEntriesRequest) -> v1::ListAuditEntriesResponse;
+    audit: verify_audit_entries(VerifyAuditEntriesRequest) -> v1::VerifyAuditEntriesResponse;
+    audit: sign_audit_checkpoint(SignAuditCheckpointRequest) -> v1::AuditCheckpoint;
     revocations: list_revocations(ListRevocationsRequest) -> v1::ListRevocationsResponse;
     revocations: create_revocation(CreateRevocationRequest) -> v1::Revocation;
     revocations: delete_revocation(DeleteRevocationRequest) -> ();

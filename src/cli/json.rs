@@ -52,6 +52,8 @@ macro_rules! api_messages {
 
 api_messages!(
     AllowedPartner,
+    AuditCheckpoint,
+    AuditEntry,
     DescribeCallerResponse,
     FederationSettings,
     PermissionInfo,
@@ -59,6 +61,7 @@ api_messages!(
     Revocation,
     Role,
     StatusResponse,
+    VerifyAuditEntriesResponse,
     TestPermissionsResponse,
 );
 

@@ -5,6 +5,8 @@
 
 mod additional_domains;
 mod apply;
+mod audit;
+mod audit_entry;
 mod caller;
 mod client;
 mod config;
@@ -101,6 +103,9 @@ enum Command {
     /// Stop believing a token, a subject or a key
     #[command(subcommand)]
     Revoke(revocation::RevokeCommand),
+    /// What was done and refused, and whether the record of it is whole
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// What was revoked
     #[command(subcommand)]
     Revocation(revocation::RevocationCommand),
@@ -161,6 +166,7 @@ impl CommandLine {
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
             Command::Revoke(command) => command.run(&session).await,
+            Command::Audit(command) => command.run(&session).await,
             Command::Revocation(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
             Command::CanI(args) => args.run(&session).await,

@@ -29,6 +29,8 @@ pub fn meant_by(text: &str) -> Result<Permission, String> {
         ["role", "new" | "create"] => Ok(Permission::RolesCreate),
         ["role", "set" | "update"] => Ok(Permission::RolesUpdate),
         ["role", "remove" | "delete"] => Ok(Permission::RolesDelete),
+        ["audit"] | ["audit", "list" | "export"] => Ok(Permission::AuditList),
+        ["audit", "verify" | "checkpoint"] => Ok(Permission::AuditVerify),
         ["revoke"] | ["revoke", "token" | "subject" | "key"] => Ok(Permission::RevocationsCreate),
         ["revocation", "list"] => Ok(Permission::RevocationsList),
         ["revocation", "delete"] => Ok(Permission::RevocationsDelete),

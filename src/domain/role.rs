@@ -72,6 +72,9 @@ permissions! {
     RevocationsList = "revocations.list", "List what was revoked.";
     RevocationsCreate = "revocations.create", "Revoke tokens, subjects and keys.";
     RevocationsDelete = "revocations.delete", "Take revocations back.";
+    AuditGet = "auditEntries.get", "Get an audit entry by name.";
+    AuditList = "auditEntries.list", "List audit entries.";
+    AuditVerify = "auditEntries.verify", "Verify the audit, and get signed checkpoints of it.";
     MaintenanceStatus = "maintenance.status", "See how the server is.";
     ReplicasGet = "replicas.get", "See how far an XMPP server is.";
     ReplicasList = "replicas.list", "List the XMPP servers that follow the partners.";
@@ -96,6 +99,8 @@ impl Permission {
                 | Self::PartnersWatch
                 | Self::PartnersListRevisions
                 | Self::PartnersRollback
+                | Self::AuditGet
+                | Self::AuditList
         )
     }
 
@@ -256,10 +261,10 @@ pub struct RoleRecord {
 /// The roles that come with the service.
 pub fn built_in_roles() -> Vec<Role> {
     use Permission::{
-        CallerDescribe, MaintenanceStatus, PartnersGet, PartnersList, PartnersListRevisions,
-        PartnersPreview, PartnersResolve, PartnersUpdate, PartnersWatch, PermissionsList,
-        ReplicasGet, ReplicasList, ReplicasReport, ReplicasWait, RolesGet, RolesList, SettingsGet,
-        SettingsGetDialbackPassphrase, SettingsPreview,
+        AuditGet, AuditList, AuditVerify, CallerDescribe, MaintenanceStatus, PartnersGet,
+        PartnersList, PartnersListRevisions, PartnersPreview, PartnersResolve, PartnersUpdate,
+        PartnersWatch, PermissionsList, ReplicasGet, ReplicasList, ReplicasReport, ReplicasWait,
+        RolesGet, RolesList, SettingsGet, SettingsGetDialbackPassphrase, SettingsPreview,
     };
     let viewer = PartnersGet
         | PartnersList
@@ -306,7 +311,12 @@ pub fn built_in_roles() -> Vec<Role> {
                 | PartnersPreview
                 | CallerDescribe,
         ),
-        Role::built_in("auditor", "", "Reads what a viewer reads, and the audit.", viewer),
+        Role::built_in(
+            "auditor",
+            "",
+            "Reads what a viewer reads, and the audit.",
+            viewer | AuditGet | AuditList | AuditVerify,
+        ),
         Role::built_in(
             "sync-agent",
             "",

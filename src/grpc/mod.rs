@@ -1,5 +1,7 @@
 //! The rim: the only server module that knows protobuf. Each RPC is parse, permit, call, convert.
 
+pub mod audit;
+pub mod audit_wire;
 pub mod call;
 pub mod convert;
 mod history;
@@ -27,6 +29,7 @@ use watch::Standing;
 use crate::{
     proto::v1::{
         allowed_partner_service_server::AllowedPartnerServiceServer,
+        audit_service_server::AuditServiceServer,
         federation_settings_service_server::FederationSettingsServiceServer,
         maintenance_service_server::MaintenanceServiceServer,
         replica_service_server::ReplicaServiceServer,
@@ -81,6 +84,9 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, standing: Arc<dyn Standi
                 .max_decoding_message_size(most),
         )
         .add_service(
+            AuditServiceServer::new(audit::Audit::new(registry())).max_decoding_message_size(most),
+        )
+        .add_service(
             MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
                 .max_decoding_message_size(most),
         )
@@ -92,11 +98,12 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, standing: Arc<dyn Standi
 }
 
 /// The full names of the services, as the health service knows them.
-pub const SERVICE_NAMES: [&str; 6] = [
+pub const SERVICE_NAMES: [&str; 7] = [
     crate::proto::v1::allowed_partner_service_server::SERVICE_NAME,
     crate::proto::v1::federation_settings_service_server::SERVICE_NAME,
     crate::proto::v1::role_service_server::SERVICE_NAME,
     crate::proto::v1::revocation_service_server::SERVICE_NAME,
+    crate::proto::v1::audit_service_server::SERVICE_NAME,
     crate::proto::v1::maintenance_service_server::SERVICE_NAME,
     crate::proto::v1::replica_service_server::SERVICE_NAME,
 ];

@@ -361,6 +361,7 @@ fn about<'a>(
         Some(("allowedPartners", _)) => "federation.xmpp/AllowedPartner",
         Some(("roles", _)) => "federation.xmpp/Role",
         Some(("replicas", _)) => "federation.xmpp/Replica",
+        Some(("auditEntries", _)) => "federation.xmpp/AuditEntry",
         Some(("revocations", _)) => "federation.xmpp/Revocation",
         _ => "federation.xmpp/FederationSettings",
     };

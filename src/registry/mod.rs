@@ -5,6 +5,7 @@
 //! holds without locks.
 
 pub mod audit;
+pub mod audit_log;
 pub mod draft;
 pub mod error;
 pub mod listing;
@@ -37,7 +38,11 @@ pub use writer::{Committed, Request};
 
 use crate::{
     auth::{Permit, Policy, permit::ReadStatus, sightings::Sightings},
-    domain::{DomainName, Revision, revocation::Revocations},
+    domain::{
+        DomainName, Revision,
+        audit::{ChainHead, PublicKey, SigningKey},
+        revocation::Revocations,
+    },
     store::{Store, StoreError},
 };
 use log::{Entry, Tail, TailLimits};
@@ -50,6 +55,8 @@ use writer::Writer;
 pub struct Options {
     /// Domains that the server itself serves; they cannot be partners.
     pub local_domains: BTreeSet<DomainName>,
+    /// The key that signs the audit's checkpoints.
+    pub audit_key: SigningKey,
     /// The most writes that wait for the disk, at least 1; further ones are refused with a retry
     /// hint.
     pub write_queue_length: usize,
@@ -74,6 +81,7 @@ pub struct Registry {
     replays: Semaphore,
     replicas: Replicas,
     sightings: Sightings,
+    audit_key: PublicKey,
     oldest_revision: Revision,
     start_time: Timestamp,
 }
@@ -86,17 +94,20 @@ struct Current {
     bell: bell::Sender<Revision>,
     /// Who must know of revocations before they are answered.
     listener: Mutex<Option<RevocationListener>>,
+    /// The end of the audit chain.
+    audit: bell::Sender<ChainHead>,
 }
 
 type RevocationListener = Box<dyn Fn(Arc<Revocations>) + Send + Sync>;
 
 impl Current {
-    fn at(snapshot: Snapshot, limits: TailLimits) -> Self {
+    fn at(snapshot: Snapshot, audit: ChainHead, limits: TailLimits) -> Self {
         Self {
             bell: bell::Sender::new(snapshot.revision()),
             tail: ArcSwap::from_pointee(Tail::after(&snapshot, limits)),
             snapshot: ArcSwap::from_pointee(snapshot),
             listener: Mutex::default(),
+            audit: bell::Sender::new(audit),
         }
     }
 
@@ -164,10 +175,11 @@ impl Registry {
         let oldest_revision = state.oldest_revision;
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
-        let current = Arc::new(Current::at(snapshot, options.tail));
+        let current = Arc::new(Current::at(snapshot, audit_head, options.tail));
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let replays = Semaphore::new(cores);
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
+        let audit_key = options.audit_key.public_key();
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
         Ok(Self {
             store,
@@ -177,6 +189,7 @@ impl Registry {
             replays,
             replicas,
             sightings: Sightings::default(),
+            audit_key,
             oldest_revision,
             start_time: Timestamp::now(),
         })

@@ -13,9 +13,9 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
-    Security, Shutdown, door::GrpcDoor, every, health, layered, on_hangup, reflection,
-    reload_on_change, serve, standing::StreamStanding,
+    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, CallService, DEV_REFRESH_INTERVAL,
+    REPLICA_SAVE_INTERVAL, Reload, Security, Shutdown, audit_key, door::GrpcDoor, every, health,
+    layered, on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -25,6 +25,7 @@ use crate::{
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
+    domain::audit::{Actor, Event},
     grpc,
     registry::{self, Registry, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
@@ -123,7 +124,7 @@ impl Assembly {
         // Everything by name: a new section fails to compile until it is thought of here.
         let Config {
             listen: _,
-            data_dir: _,
+            data_dir,
             dev: _,
             tls: _,
             auth: _,
@@ -135,6 +136,7 @@ impl Assembly {
         let config::Replicas { max_count, silent_after, id_is_subject } = replicas;
         let config::Server { local_domains, reflection, reload_interval } = server;
         let options = registry::Options {
+            audit_key: audit_key::open_or_create(&data_dir)?,
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
             retained_listings: limits.max_listings,
@@ -176,12 +178,15 @@ impl Assembly {
         shutdown: Shutdown,
     ) -> Result<(), StartError> {
         let registry = self.registry.clone();
+        let start = Event::Start { version: env!("CARGO_PKG_VERSION").into() };
+        note(&registry, start).await;
         let mut tasks = JoinSet::new();
         let service = self.service(&mut tasks, &shutdown).await;
         let (security, limits) = (self.security.clone(), self.limits.clone());
         self.spawn_background(&mut tasks, &shutdown)?;
         serve(listeners, security, service, &limits, shutdown).await;
         tasks.shutdown().await;
+        note(&registry, Event::Stop).await;
         registry.close().await;
         Ok(())
     }
@@ -230,6 +235,8 @@ impl Assembly {
             ending.draining().await;
             waits.end_waits();
         });
+        let audited = registry.clone();
+        tasks.spawn(every(AUDIT_SEAL_INTERVAL, shutdown.clone(), move || seal(audited.clone())));
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
         if let Some(folder) = self.development {
@@ -246,6 +253,19 @@ fn in_our_terms(response: Response<Body>) -> Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != Code::Ok => grpc::status::of_library(status).into_http(),
         _ => response,
+    }
+}
+
+/// Writes down what the server does by itself. A store that takes no writes is told of elsewhere.
+async fn note(registry: &Registry, event: Event) {
+    if let Err(error) = registry.record(vec![(Actor::service(""), event)]).await {
+        tracing::warn!(?error, "the audit could not be written");
+    }
+}
+
+async fn seal(registry: Arc<Registry>) {
+    if let Err(error) = registry.seal_audit().await {
+        tracing::warn!(?error, "the audit could not be signed");
     }
 }
 

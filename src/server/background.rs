@@ -12,6 +12,9 @@ pub const ANSWER_SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often what the replicas report is written to the store, if it has to outlive the server.
 pub const REPLICA_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the end of the audit is signed, if something has happened.
+pub const AUDIT_SEAL_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
 /// How often a development server makes its administrator's token anew, which lives for a day.
 pub const DEV_REFRESH_INTERVAL: Duration = Duration::from_secs(60 * 60);
 

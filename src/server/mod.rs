@@ -7,6 +7,7 @@
 
 mod accept;
 mod assembly;
+mod audit_key;
 mod background;
 mod concurrency;
 mod connection;
@@ -33,7 +34,10 @@ use crate::{config::Limits, telemetry::Telemetry};
 pub use self::{
     accept::{Security, serve},
     assembly::{Assembly, StartError, credentials, listen},
-    background::{ANSWER_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL, every},
+    background::{
+        ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, REPLICA_SAVE_INTERVAL,
+        every,
+    },
     concurrency::Concurrency,
     deadline::Deadline,
     grpc_only::GrpcOnly,

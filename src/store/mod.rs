@@ -124,6 +124,8 @@ pub enum ReplicaWrite {
 pub struct Write {
     /// The commit; `None` when only an answer is kept, because the request changed nothing.
     pub commit: Option<(Commit, AuditEntry)>,
+    /// Audit entries of no commit, after that of the commit.
+    pub entries: Vec<AuditEntry>,
     /// The answer to keep.
     pub answer: Option<Answer>,
     /// What becomes of replicas, in order.

@@ -5,6 +5,7 @@
 mod harness;
 
 mod access;
+mod audit;
 mod cli;
 mod cli_files;
 mod durability;
@@ -16,6 +17,7 @@ mod partners;
 mod resolve;
 mod revocations;
 mod roles;
+mod scopes;
 mod serve;
 mod settings;
 mod tls;

@@ -7,7 +7,7 @@ pub mod model;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::model::{
-    Model, domain, partner, plain_partner, replica, request_key, rich_partner, time,
+    Model, domain, events, partner, plain_partner, replica, request_key, rich_partner, time,
 };
 use super::{Change, ReplicaWrite, Store, StoreError, Write};
 use crate::domain::{AllowedPartner, Revision, replica::Replica};
@@ -31,6 +31,7 @@ macro_rules! conformance {
             an_audit_entry_that_is_not_linked_is_refused
             a_change_of_what_is_not_stored_is_refused
             roles_and_revocations_come_and_go
+            events_of_no_commit_are_chained_without_a_revision
             a_partner_with_a_thousand_domains_grows_and_shrinks
             answers_outlive_the_process_until_they_are_forgotten
             an_answer_may_be_given_anew
@@ -153,6 +154,20 @@ pub fn a_change_of_what_is_not_stored_is_refused(place: &dyn Place) {
     };
     *before = Some(std::sync::Arc::clone(after));
     assert_refused(place, model, &wrong);
+}
+
+pub fn events_of_no_commit_are_chained_without_a_revision(place: &dyn Place) {
+    let mut model = written(place);
+    let store = place.open();
+    let head = model.entries.last().unwrap().head();
+    let mut writes: Vec<_> = events(head).into_iter().map(|event| model.note(event)).collect();
+    let mut both = model.set([plain_partner(60)]);
+    both.entries = model.note(events(head).remove(0)).entries;
+    writes.push(both);
+    store.write(&writes).unwrap();
+    model.assert_is_in(store.as_ref());
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
 }
 
 pub fn roles_and_revocations_come_and_go(place: &dyn Place) {

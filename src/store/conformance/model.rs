@@ -12,7 +12,10 @@ use uuid::Uuid;
 use crate::{
     domain::{
         AllowedPartner, DomainName, Revision, Terms,
-        audit::{Actor, AuditEntry, ChainHead, FieldChange, ResourceChange, Verb},
+        audit::{
+            Actor, AuditEntry, ChainHead, Event, FieldChange, Refusal, ResourceChange, SigningKey,
+            Verb,
+        },
         mask::TermField,
         negotiation::Negotiation,
         partner::PartnerType,
@@ -93,11 +96,26 @@ impl Model {
         let time = time(revision.get());
         let head = self.entries.last().map(AuditEntry::head).unwrap_or_default();
         let resources = changes.iter().map(resource_change).collect();
-        let entry = AuditEntry::after(head, time, actor(revision), revision, resources);
+        let entry = AuditEntry::after(
+            head,
+            time,
+            actor(revision),
+            revision,
+            Event::Commit { changes: resources },
+        );
         let commit = Commit { revision, time, actor: actor(revision), changes };
         self.commits.push(commit.clone());
         self.entries.push(entry.clone());
         Write { commit: Some((commit, entry)), ..Write::default() }
+    }
+
+    /// An event of no commit.
+    pub fn note(&mut self, event: Event) -> Write {
+        let head = self.entries.last().map(AuditEntry::head).unwrap_or_default();
+        let revision = self.revision();
+        let entry = AuditEntry::after(head, time(revision.get()), actor(revision), revision, event);
+        self.entries.push(entry.clone());
+        Write { entries: vec![entry], ..Write::default() }
     }
 
     /// The same write, with an answer that expires at second `expiry`.
@@ -186,7 +204,8 @@ fn resource_change(change: &Change) -> ResourceChange {
         Change::Role { before, after } => match (before, after) {
             (None, Some(role)) => (role.id.to_string(), Verb::Create),
             (Some(role), None) => (role.id.to_string(), Verb::Delete),
-            (_, role) => (role.as_ref().unwrap().id.to_string(), Verb::Update),
+            (Some(_), Some(role)) => (role.id.to_string(), Verb::Update),
+            (None, None) => (String::new(), Verb::Update),
         },
     };
     let field = FieldChange { field: "owner".into(), before: "a".into(), after: "ü".into() };
@@ -296,7 +315,7 @@ pub fn role(id: &str, revision: Revision) -> Role {
         uid: Uuid::from_u128(0x1234_5678_9abc_4ef0_8123_4567_89ab_cdef),
         template: "operator".into(),
         create_time: time(0),
-        update_time: time(revision.get()),
+        update_time: time(revision.get() % 1_000),
         creator: "alice".into(),
         updater: "bob".into(),
         revision,
@@ -311,6 +330,27 @@ pub fn role(id: &str, revision: Revision) -> Role {
         updatable_fields: Some(TermField::Owner | TermField::Labels),
     };
     Role { id: id.into(), terms, origin: Origin::Custom(record) }
+}
+
+/// An event of every kind but a commit.
+pub fn events(head: ChainHead) -> Vec<Event> {
+    let refusal = Refusal {
+        reason: "TOKEN_EXPIRED".into(),
+        permission: "allowedPartners.get".into(),
+        source: "2001:db8::1".into(),
+        claimed_issuer: "https://issuer.example".into(),
+        claimed_subject: "Zoë".into(),
+        count: 17,
+        first_time: time(1),
+        last_time: time(2),
+    };
+    vec![
+        Event::Start { version: "1.2.3".into() },
+        Event::Denial(refusal.clone()),
+        Event::LoginFailure(refusal),
+        Event::Checkpoint(SigningKey::generate().sign(head, time(3))),
+        Event::Stop,
+    ]
 }
 
 /// A revocation of a token, a subject or a key.

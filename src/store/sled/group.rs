@@ -57,12 +57,13 @@ impl<'a> Group<'a> {
     /// Adds what is written together.
     pub(super) fn add(
         &mut self,
-        Write { commit, answer, replicas }: &Write,
+        Write { commit, entries, answer, replicas }: &Write,
     ) -> Result<(), StoreError> {
         if let Some((commit, entry)) = commit {
             self.add_commit(commit)?;
             self.add_audit_entry(entry)?;
         }
+        entries.iter().try_for_each(|entry| self.add_audit_entry(entry))?;
         if let Some(answer) = answer {
             self.add_answer(answer)?;
         }

@@ -132,8 +132,15 @@ impl TestServer {
 
     /// The same server, ended in order and started anew on the same data.
     pub async fn restart(self) -> Self {
+        self.restart_after(|_store| {}).await
+    }
+
+    /// The same, after something was done to its store while it was down.
+    pub async fn restart_after(self, meddle: impl FnOnce(&Path)) -> Self {
         let Self { folder, running, options, .. } = self;
         running.stop().await;
+        let dev = DevFolder::open(folder.path()).expect("the server made it");
+        meddle(&dev.store_path());
         Self::start_in(folder, options).await
     }
 
