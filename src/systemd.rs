@@ -19,6 +19,15 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+/// Gives signs of life for as long as the runtime does its work; never ends.
+pub async fn stay_alive() {
+    let Some(period) = watchdog_interval() else { return std::future::pending().await };
+    loop {
+        alive();
+        tokio::time::sleep(period).await;
+    }
+}
+
 /// How often a sign of life is wanted: half of the unit's `WatchdogSec`, as sd_watchdog_enabled(3)
 /// recommends. `None` if none is wanted.
 pub fn watchdog_interval() -> Option<Duration> {

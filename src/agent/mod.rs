@@ -29,7 +29,7 @@ use tokio::{
 
 pub use answer::Answer;
 use options::Options;
-pub use options::{AgentArgs, OptionsError};
+pub use options::{AgentArgs, FormName, Kind, OptionsError};
 use report::{Progress, Reporter};
 use roster::Roster;
 use target::{Reply, Target};

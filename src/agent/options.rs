@@ -11,8 +11,8 @@ use crate::client::{self, ClientCertificate, Remote, TokenSource};
 
 const USER_AGENT: &str = concat!("partnerd-agent/", env!("CARGO_PKG_VERSION"));
 
-const DEFAULT_API: &str = "http://127.0.0.1:5280";
-const DEFAULT_SOCKET: &str = "/var/lib/prosody/prosody.sock";
+const DEFAULT_API: &str = "http://127.0.0.1:5281";
+const DEFAULT_SOCKET: &str = "/run/prosody/prosody.sock";
 const DEFAULT_STATUS_INTERVAL: Duration = Duration::from_secs(30);
 const DEFAULT_AGE_ALARM: Duration = Duration::from_secs(300);
 
@@ -62,11 +62,11 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FILE")]
     pub data_file: Option<PathBuf>,
 
-    /// Prosody's admin socket [default: /var/lib/prosody/prosody.sock]
+    /// Prosody's admin socket [default: /run/prosody/prosody.sock]
     #[arg(long, value_name = "FILE")]
     pub socket: Option<PathBuf>,
 
-    /// ejabberd's HTTP API, on loopback [default: http://127.0.0.1:5280]
+    /// ejabberd's HTTP API, on loopback [default: http://127.0.0.1:5281]
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 

@@ -42,10 +42,11 @@ pub struct IssuerConfig {
     /// The accepted `typ` headers, compared as media types without `application/` (RFC 7515
     /// section 4.1.9). The empty string stands for a token without `typ`.
     pub token_types: Vec<String>,
+    /// Whether only tokens are believed that are bound to a client certificate (RFC 8705).
+    pub require_bound_tokens: bool,
 }
 
-/// Where keys come from. Online sources will be further variants: whoever loads keys matches on
-/// this.
+/// Where keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     /// One public key in PEM: `PUBLIC KEY` (RFC 5280) or `RSA PUBLIC KEY` (RFC 8017).
@@ -74,6 +75,23 @@ pub enum KeySource {
         /// The algorithm it is for.
         algorithm: String,
     },
+    /// A set of public keys that the issuer publishes (RFC 7517 section 5).
+    JwksUrl {
+        /// Its address: https, or http on a loopback address.
+        url: String,
+        /// The algorithm of those keys in it that state none.
+        algorithm: Option<String>,
+        /// The authorities that its certificate may come from, in PEM, in place of the system's.
+        ca_file: Option<PathBuf>,
+    },
+    /// The set that the issuer's discovery document names (OpenID Connect Discovery 1.0). The
+    /// issuer is then an address itself.
+    Discovery {
+        /// The algorithm of those keys in it that state none.
+        algorithm: Option<String>,
+        /// The authorities that the certificates may come from, in PEM, in place of the system's.
+        ca_file: Option<PathBuf>,
+    },
 }
 
 /// The path to the roles in a token, key by key: `roles`, or `realm_access` and `roles` in it.
@@ -94,6 +112,7 @@ pub(super) struct IssuerRules {
     pub role_mapping: BTreeMap<String, String>,
     pub leeway: Duration,
     pub token_types: Vec<String>,
+    pub require_bound_tokens: bool,
 }
 
 impl Default for IssuerConfig {
@@ -107,6 +126,7 @@ impl Default for IssuerConfig {
             role_mapping: BTreeMap::new(),
             leeway: DEFAULT_LEEWAY,
             token_types: ["at+jwt", "JWT", ""].map(str::to_owned).to_vec(),
+            require_bound_tokens: false,
         }
     }
 }
@@ -130,7 +150,7 @@ impl IssuerConfig {
         self.required("token_types", &self.token_types, "leave it out for the default")?;
         if self.keys.is_empty() {
             return Err(self
-                .error("`keys` is empty; add { pem_file = \"...\" } or { jwks_file = \"...\" }"));
+                .error("`keys` is empty; add { pem_file = \"...\" }, { jwks_url = \"...\" } or { discovery = true }"));
         }
         if self.leeway > MAX_LEEWAY {
             return Err(self
@@ -159,6 +179,7 @@ impl IssuerConfig {
             role_mapping: self.role_mapping.clone(),
             leeway: Duration::from_secs(self.leeway.into()),
             token_types: self.token_types.iter().map(|typ| media_type(typ)).collect(),
+            require_bound_tokens: self.require_bound_tokens,
         })
     }
 
@@ -199,13 +220,23 @@ impl AuthConfigError {
 }
 
 impl KeySource {
-    /// The file the keys are in.
-    pub fn path(&self) -> &Path {
+    /// The file the keys are in; none for a source that is online.
+    pub fn key_file(&self) -> Option<&Path> {
         match self {
             Self::PemFile { path, .. }
             | Self::JwksFile { path, .. }
-            | Self::SecretFile { path, .. } => path,
+            | Self::SecretFile { path, .. } => Some(path),
+            Self::JwksUrl { .. } | Self::Discovery { .. } => None,
         }
+    }
+
+    /// Every file that it needs.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let ca_file = match self {
+            Self::JwksUrl { ca_file, .. } | Self::Discovery { ca_file, .. } => ca_file.as_deref(),
+            Self::PemFile { .. } | Self::JwksFile { .. } | Self::SecretFile { .. } => None,
+        };
+        self.key_file().into_iter().chain(ca_file)
     }
 }
 

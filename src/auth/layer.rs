@@ -4,8 +4,12 @@
 //! passing it. It knows no protobuf: how a refusal looks on the wire is told by the door.
 
 use std::{
+    mem,
+    net::IpAddr,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{
@@ -17,9 +21,13 @@ use tower::{Layer, Service};
 
 use super::{
     Caller, Denial, Policy,
+    certificate::ClientCertificate,
+    failures::Failures,
+    keys::Wait,
     policy::Access,
-    token::{TokenError, Verifier},
+    token::{Refusal, Shown, TokenError, Verifier},
 };
+use crate::domain::role::Permission;
 
 /// Why a request was stopped before any handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +36,11 @@ pub enum Rejection {
     Token(TokenError),
     /// The caller may not call this method at all.
     Denied(Denial),
+    /// He, or others where he comes from, have been refused too often.
+    TooOften {
+        /// When to try again.
+        retry_after: Duration,
+    },
 }
 
 /// What the layer needs of its surroundings.
@@ -41,30 +54,53 @@ pub trait Door: Send + Sync + 'static {
     /// The roles in force.
     fn policy(&self) -> Arc<Policy>;
 
+    /// The address that the request came from.
+    fn source(&self, extensions: &Extensions) -> Option<IpAddr>;
+
     /// Takes note of who calls, for the log.
     fn identified(&self, extensions: &Extensions, caller: &Caller);
 
     /// What a rejected caller gets.
     fn reject(&self, rejection: Rejection) -> Response<Self::Body>;
+
+    /// Whether a handler's response tells the caller that he may not.
+    fn denies(&self, response: &Response<Self::Body>) -> bool;
 }
 
 /// Authenticates requests to the services it is put around.
 #[derive(Debug)]
 pub struct AuthLayer<D> {
-    verifier: Arc<Verifier>,
-    door: Arc<D>,
+    shared: Arc<Shared<D>>,
 }
+
+#[derive(Debug)]
+struct Shared<D> {
+    verifier: Arc<Verifier>,
+    failures: Failures,
+    door: D,
+}
+
+/// Somebody who may call the method.
+struct Admitted {
+    caller: Arc<Caller>,
+    source: Option<IpAddr>,
+    permission: Option<Permission>,
+}
+
+/// Why somebody may not, as yet.
+enum Stop {
+    /// He is not known; another key may help.
+    Unknown(Refusal),
+    /// He may not, and that is all.
+    Rejected(Rejection),
+}
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<D> AuthLayer<D> {
-    /// A layer that believes `verifier` at `door`.
-    pub fn new(verifier: Arc<Verifier>, door: D) -> Self {
-        Self { verifier, door: Arc::new(door) }
-    }
-}
-
-impl<D> Clone for AuthLayer<D> {
-    fn clone(&self) -> Self {
-        Self { verifier: Arc::clone(&self.verifier), door: Arc::clone(&self.door) }
+    /// A layer that believes `verifier` at `door`, and tells `failures` whom it refuses.
+    pub fn new(verifier: Arc<Verifier>, failures: Failures, door: D) -> Self {
+        Self { shared: Arc::new(Shared { verifier, failures, door }) }
     }
 }
 
@@ -72,7 +108,7 @@ impl<S, D> Layer<S> for AuthLayer<D> {
     type Service = Auth<S, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Auth { inner, layer: self.clone() }
+        Auth { inner, shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -80,74 +116,170 @@ impl<S, D> Layer<S> for AuthLayer<D> {
 #[derive(Debug)]
 pub struct Auth<S, D> {
     inner: S,
-    layer: AuthLayer<D>,
+    shared: Arc<Shared<D>>,
 }
 
 impl<S: Clone, D> Clone for Auth<S, D> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), layer: self.layer.clone() }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<S, D, B> Service<Request<B>> for Auth<S, D>
 where
-    S: Service<Request<B>, Response = Response<D::Body>>,
-    D: Door,
+    S: Service<Request<B>, Response = Response<D::Body>, Future: Send + 'static>,
+    S: Clone + Send + 'static,
+    B: Send + 'static,
+    D: Door<Body: Send>,
+    S::Error: Send,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = futures_util::future::Either<
-        S::Future,
-        std::future::Ready<Result<Self::Response, Self::Error>>,
-    >;
+    type Future = BoxFuture<Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.layer.admit(&mut request) {
-            Ok(()) => futures_util::future::Either::Left(self.inner.call(request)),
-            Err(rejection) => {
-                let response = self.layer.door.reject(rejection);
-                futures_util::future::Either::Right(std::future::ready(Ok(response)))
+        let stop = match self.shared.admit(&mut request) {
+            Ok(admitted) => return self.pass(admitted, request),
+            Err(stop) => stop,
+        };
+        let Some(keys) = stop.remedy() else {
+            let response = self.shared.stopped(&request, stop);
+            return Box::pin(std::future::ready(Ok(response)));
+        };
+        // The service that is ready goes with the request that waits.
+        let clone = self.clone();
+        let mut ready = mem::replace(self, clone);
+        Box::pin(async move {
+            keys.await;
+            match ready.shared.admit(&mut request) {
+                Ok(admitted) => ready.pass(admitted, request).await,
+                Err(stop) => Ok(ready.shared.stopped(&request, stop)),
             }
-        }
+        })
     }
 }
 
-impl<D: Door> AuthLayer<D> {
+impl<S, D> Auth<S, D> {
+    /// Hands the request on, and sees whether the handler denies it.
+    fn pass<B>(
+        &mut self,
+        admitted: Option<Admitted>,
+        request: Request<B>,
+    ) -> BoxFuture<Result<S::Response, S::Error>>
+    where
+        S: Service<Request<B>, Response = Response<D::Body>, Future: Send + 'static>,
+        D: Door,
+    {
+        let answer = self.inner.call(request);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let response = answer.await?;
+            if let Some(admitted) = admitted
+                && shared.door.denies(&response)
+            {
+                let Admitted { caller, source, permission } = admitted;
+                // He has his answer already; the next may be another one.
+                let _ = shared.failures.denied(source, &caller, permission, Timestamp::now());
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl<D: Door> Shared<D> {
     /// Lets the request pass with its caller in its extensions, and without its token: nothing
-    /// behind this layer can log or forward what it does not have.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    /// behind this layer can log or forward what it does not have. `None` where anybody may call.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<Admitted>, Stop> {
         let access = self.door.access_of(request.uri().path());
         if access == Some(Access::Public) {
             request.headers_mut().remove(AUTHORIZATION);
-            return Ok(());
+            return Ok(None);
         }
-        let token = bearer(request.headers()).map_err(Rejection::Token)?;
-        let caller = self.verifier.verify(token, Timestamp::now()).map_err(Rejection::Token)?;
+        let source = self.door.source(request.extensions());
+        let caller = self.caller(request, source)?;
         self.door.identified(request.extensions(), &caller);
+        let permission = match access {
+            Some(Access::Needs { permission, .. }) => Some(permission),
+            _ => None,
+        };
         if let Some(access) = access {
-            self.door.policy().admit(&caller, access).map_err(Rejection::Denied)?;
+            self.door.policy().admit(&caller, access).map_err(|denial| {
+                let now = Timestamp::now();
+                Stop::Rejected(match self.failures.denied(source, &caller, permission, now) {
+                    Some(retry_after) => Rejection::TooOften { retry_after },
+                    None => Rejection::Denied(denial),
+                })
+            })?;
         }
         request.headers_mut().remove(AUTHORIZATION);
-        request.extensions_mut().insert(caller);
-        Ok(())
+        request.extensions_mut().insert(Arc::clone(&caller));
+        Ok(Some(Admitted { caller, source, permission }))
+    }
+
+    fn caller<B>(&self, request: &Request<B>, source: Option<IpAddr>) -> Result<Arc<Caller>, Stop> {
+        let now = Timestamp::now();
+        let certificate = request.extensions().get::<Arc<ClientCertificate>>().map(|it| &**it);
+        let token = bearer(request.headers()).map_err(|error| Stop::Unknown(error.into()))?;
+        let shown = Shown { token, certificate };
+        if let Some(caller) = self.verifier.recall(shown, now) {
+            return Ok(caller);
+        }
+        // A certificate alone has proved itself in the handshake, and costs nothing more.
+        let by_certificate = token.is_none() && certificate.is_some();
+        if !by_certificate && let Some(retry_after) = self.failures.shut_out(source) {
+            return Err(Stop::Rejected(Rejection::TooOften { retry_after }));
+        }
+        self.verifier.identify(shown, now).map_err(Stop::Unknown)
+    }
+
+    /// The answer to a request that was stopped.
+    fn stopped<B>(&self, request: &Request<B>, stop: Stop) -> Response<D::Body> {
+        self.door.reject(match stop {
+            Stop::Rejected(rejection) => rejection,
+            // An outage of the issuer is no failure of its callers.
+            Stop::Unknown(Refusal { error: error @ TokenError::KeysUnavailable, .. }) => {
+                Rejection::Token(error)
+            }
+            Stop::Unknown(Refusal { error, identity, .. }) => {
+                let source = self.door.source(request.extensions());
+                match self.failures.failed(source, identity, error, Timestamp::now()) {
+                    Some(retry_after) => Rejection::TooOften { retry_after },
+                    None => Rejection::Token(error),
+                }
+            }
+        })
     }
 }
 
-/// The token of an `authorization: Bearer <token>` header (RFC 6750 section 2.1).
-fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
+impl Stop {
+    fn remedy(&self) -> Option<Wait> {
+        match self {
+            Self::Unknown(refusal) => refusal.remedy(),
+            Self::Rejected(_) => None,
+        }
+    }
+}
+
+/// The token of an `authorization: Bearer <token>` header (RFC 6750 section 2.1), if there is such
+/// a header.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, TokenError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(TokenError::Missing)?;
+    let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(TokenError::Malformed("there are several authorization headers"));
     }
-    parse_bearer(value).ok_or(TokenError::Malformed("the header is not `Bearer <token>`"))
+    let token = parse_bearer(value);
+    token.map(Some).ok_or(TokenError::Malformed("the header is not `Bearer <token>`"))
 }
 
 fn parse_bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,7 +165,7 @@ impl<A: Action> Permit<A> {
         actor: Actor,
     ) -> Self {
         let fields = match question.permission.is_limited_to_fields() {
-            true => rights.field_rights(question.enough, purpose),
+            true => rights.field_rights(question.changing(), purpose),
             false => FieldRights::none(),
         };
         Self {

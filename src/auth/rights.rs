@@ -72,6 +72,15 @@ impl<'a> Question<'a> {
         let enough = EnumSet::only(permission);
         Self { permission, enough, purpose: Purpose::Commit, domain, fields }
     }
+
+    /// The permissions whose roles say which fields may become other than they are: whoever may
+    /// roll a partner back may change the fields that he may update, too.
+    pub(super) fn changing(&self) -> EnumSet<Permission> {
+        match self.permission {
+            Permission::PartnersRollback => self.enough | Permission::PartnersUpdate,
+            _ => self.enough,
+        }
+    }
 }
 
 impl<'a> Rights<'a> {
@@ -122,10 +131,7 @@ impl<'a> Rights<'a> {
             }
         }
         if permission.is_limited_to_fields() {
-            let updatable = granting
-                .iter()
-                .map(|role| role.updatable(enough, purpose))
-                .fold(EnumSet::empty(), |all, role| all | role);
+            let updatable = self.field_rights(question.changing(), purpose).at(domain);
             let denied = fields - updatable;
             if !denied.is_empty() {
                 return Err(Denial::Fields { permission, fields: denied, updatable });
@@ -219,13 +225,14 @@ impl FieldRights {
         if let [(Reach::Everything, fields)] = &*self.0 {
             return *fields;
         }
-        partner.domains().fold(EnumSet::all(), |all, domain| all & self.for_domain(domain))
+        partner.domains().fold(EnumSet::all(), |all, domain| all & self.at(Some(domain)))
     }
 
-    fn for_domain(&self, domain: &DomainName) -> EnumSet<TermField> {
+    /// The fields that may be changed of a domain, or of any.
+    fn at(&self, domain: Option<&DomainName>) -> EnumSet<TermField> {
         self.0
             .iter()
-            .filter(|(reach, _)| reach.covers_domain(domain))
+            .filter(|(reach, _)| domain.is_none_or(|domain| reach.covers_domain(domain)))
             .fold(EnumSet::empty(), |all, (_, fields)| all | *fields)
     }
 }

@@ -21,6 +21,7 @@ use crate::{
         audit_service_client::AuditServiceClient,
         federation_settings_service_client::FederationSettingsServiceClient,
         maintenance_service_client::MaintenanceServiceClient,
+        replica_service_client::ReplicaServiceClient,
         revocation_service_client::RevocationServiceClient, role_service_client::RoleServiceClient,
     },
 };
@@ -42,6 +43,7 @@ pub struct Client {
     revocations: RevocationServiceClient<Channel>,
     audit: AuditServiceClient<Channel>,
     maintenance: MaintenanceServiceClient<Channel>,
+    replicas: ReplicaServiceClient<Channel>,
     headers: Headers,
 }
 
@@ -81,7 +83,9 @@ impl Client {
             roles: RoleServiceClient::new(channel.clone()),
             revocations: RevocationServiceClient::new(channel.clone()),
             audit: AuditServiceClient::new(channel.clone()),
-            maintenance: MaintenanceServiceClient::new(channel),
+            maintenance: MaintenanceServiceClient::new(channel.clone()),
+            replicas: ReplicaServiceClient::new(channel)
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
             headers,
         })
     }
@@ -135,6 +139,8 @@ rpcs! {
     partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> v1::BatchUpdateAllowedPartnersResponse;
     partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> v1::BatchDeleteAllowedPartnersResponse;
     partners: resolve_domain(ResolveDomainRequest) -> v1::ResolveDomainResponse;
+    partners: list_allowed_partner_revisions(ListAllowedPartnerRevisionsRequest) -> v1::ListAllowedPartnerRevisionsResponse;
+    partners: rollback_allowed_partner(RollbackAllowedPartnerRequest) -> v1::AllowedPartner;
     settings: get_federation_settings(GetFederationSettingsRequest) -> v1::FederationSettings;
     settings: update_federation_settings(UpdateFederationSettingsRequest) -> v1::FederationSettings;
     roles: get_role(GetRoleRequest) -> v1::Role;
@@ -152,6 +158,10 @@ rpcs! {
     roles: describe_caller(DescribeCallerRequest) -> v1::DescribeCallerResponse;
     roles: test_permissions(TestPermissionsRequest) -> v1::TestPermissionsResponse;
     maintenance: status(StatusRequest) -> v1::StatusResponse;
+    replicas: get_replica(GetReplicaRequest) -> v1::Replica;
+    replicas: list_replicas(ListReplicasRequest) -> v1::ListReplicasResponse;
+    replicas: delete_replica(DeleteReplicaRequest) -> ();
+    replicas: wait_for_convergence(WaitForConvergenceRequest) -> v1::WaitForConvergenceResponse;
 }
 
 impl Headers {

@@ -19,10 +19,13 @@ const BOOKKEEPING: &[&str] = &[
     "revision",
     "etag",
     "delete_time",
-    "expired",
     "built_in",
     "lync_role",
 ];
+
+/// Fields that the service sets by the clock: they are told when they change, but say nothing of a
+/// resource that comes or goes.
+const BY_THE_CLOCK: &[&str] = &["expired"];
 
 /// What happens to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -39,7 +42,7 @@ pub enum Action {
 }
 
 /// One field, before and after; a side without a value is `None`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FieldDiff {
     /// The field's path.
     pub field: String,
@@ -50,7 +53,7 @@ pub struct FieldDiff {
 }
 
 /// A resource, before and after.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Diff {
     /// What it is called, for people.
     pub title: String,
@@ -105,7 +108,10 @@ fn field_diffs<M: ApiMessage>(before: Option<&M>, after: Option<&M>) -> Vec<Fiel
     let before = before.map(ApiMessage::to_dynamic);
     let after = after.map(ApiMessage::to_dynamic);
     let descriptor = M::descriptor();
-    let told = descriptor.fields().filter(|field| !BOOKKEEPING.contains(&field.name()));
+    let changes = before.is_some() && after.is_some();
+    let told = descriptor.fields().filter(|field| {
+        !BOOKKEEPING.contains(&field.name()) && (changes || !BY_THE_CLOCK.contains(&field.name()))
+    });
     told.flat_map(|field| match (&before, &after) {
         (Some(before), Some(after)) if field.is_map() || field.is_list() => {
             element_diffs(&field, before, after)
@@ -216,6 +222,7 @@ mod tests {
             dialback_enabled: Some(false),
             connection_limit: None,
             suspended: true,
+            expired: true,
             revision: 5,
             labels: [("tier".into(), "silver".into())].into(),
             expire_time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
@@ -230,6 +237,7 @@ mod tests {
             suspended           off -> on
             expire_time         1970-01-01T00:00:00Z
             labels              -tier=gold +tier=silver
+            expired             off -> on
         ");
     }
 

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::console::plain;
-use crate::client::{ConnectError, is_lost};
+use crate::client::{Cause, ConnectError, is_lost};
 
 /// What a command returns.
 pub type Outcome<T = ()> = Result<T, Failure>;
@@ -35,6 +35,8 @@ pub enum Exit {
     Unavailable = 7,
     /// The question was answered, and the answer is no.
     No = 8,
+    /// It is done, and not in force on every XMPP server.
+    NotEverywhere = 9,
 }
 
 /// The exit codes as the help shows them.
@@ -48,7 +50,8 @@ Exit codes:
   5  conflict: it exists already, or has changed since
   6  a value breaks a rule
   7  the service cannot be reached, or took too long
-  8  the question was answered: no (can-i, resolve --check)";
+  8  the question was answered: no (can-i, resolve --check)
+  9  done, but not in force on every server (--wait, replica wait)";
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -164,6 +167,22 @@ impl From<ConnectError> for Failure {
                     "to do: check that the service runs and that the endpoint is right"
                 })
             }
+        }
+    }
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Unreachable(error) => error.into(),
+            Cause::HistoryGone(status) => Self::from(status)
+                .detail("to do: start anew without --from; what happened before cannot be told"),
+            Cause::Lost(status)
+            | Cause::Unauthenticated(status)
+            | Cause::Denied(status)
+            | Cause::Refused(status) => status.into(),
+            Cause::Ended | Cause::Stalled(_) => Self::new(Exit::Unavailable, cause.to_string()),
+            Cause::Faulty(_) => Self::failed(cause.to_string()),
         }
     }
 }

@@ -52,17 +52,21 @@ macro_rules! api_messages {
 
 api_messages!(
     AllowedPartner,
+    AllowedPartnerRevision,
     AuditCheckpoint,
     AuditEntry,
     DescribeCallerResponse,
     FederationSettings,
     PermissionInfo,
+    Replica,
     ResolveDomainResponse,
     Revocation,
     Role,
     StatusResponse,
     VerifyAuditEntriesResponse,
     TestPermissionsResponse,
+    WaitForConvergenceResponse,
+    WatchEvent,
 );
 
 /// A message that serializes as proto3 JSON.

@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod console;
 mod contexts;
+mod convergence;
 mod diff;
 mod export;
 mod failure;
@@ -24,6 +25,7 @@ mod partner;
 mod permission;
 mod progress;
 mod reference;
+mod replica;
 mod revocation;
 mod role;
 mod role_change;
@@ -31,6 +33,7 @@ mod session;
 mod settings;
 mod terms;
 mod values;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -88,9 +91,10 @@ pub struct CommandLine {
 enum Command {
     #[command(flatten)]
     Short(partner::PartnerCommand),
-    /// Partners: the long form of get, new, set, remove, undelete and resolve
+    /// Partners: the long form of get, new, set, remove and so on
     #[command(subcommand)]
     Partner(partner::PartnerCommand),
+    Watch(watch::WatchArgs),
     Import(Box<import::ImportArgs>),
     Export(export::ExportArgs),
     Apply(apply::ApplyArgs),
@@ -109,6 +113,9 @@ enum Command {
     /// What was revoked
     #[command(subcommand)]
     Revocation(revocation::RevocationCommand),
+    /// The XMPP servers that follow the service, and how far each is
+    #[command(subcommand)]
+    Replica(replica::ReplicaCommand),
     Whoami(caller::WhoamiArgs),
     CanI(caller::CanIArgs),
     Status(caller::StatusArgs),
@@ -160,6 +167,7 @@ impl CommandLine {
         };
         match self.command {
             Command::Short(command) | Command::Partner(command) => command.run(&session).await,
+            Command::Watch(args) => args.run(&session).await,
             Command::Import(args) => args.run(&session).await,
             Command::Export(args) => args.run(&session).await,
             Command::Apply(args) => args.run(&session).await,
@@ -168,6 +176,7 @@ impl CommandLine {
             Command::Revoke(command) => command.run(&session).await,
             Command::Audit(command) => command.run(&session).await,
             Command::Revocation(command) => command.run(&session).await,
+            Command::Replica(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
             Command::CanI(args) => args.run(&session).await,
             Command::Status(args) => args.run(&session).await,

@@ -13,12 +13,14 @@ pub fn meant_by(text: &str) -> Result<Permission, String> {
     }
     let words: Vec<_> = text.split([' ', '.']).filter(|word| *word != "partner").collect();
     match words.as_slice() {
-        ["get"] => Ok(Permission::PartnersGet),
+        ["get" | "diff"] => Ok(Permission::PartnersGet),
         ["list"] => Ok(Permission::PartnersList),
         ["new" | "create"] => Ok(Permission::PartnersCreate),
         ["set" | "update"] => Ok(Permission::PartnersUpdate),
         ["remove" | "delete"] => Ok(Permission::PartnersDelete),
         ["undelete"] => Ok(Permission::PartnersUndelete),
+        ["history"] => Ok(Permission::PartnersListRevisions),
+        ["rollback"] => Ok(Permission::PartnersRollback),
         ["preview"] => Ok(Permission::PartnersPreview),
         ["resolve"] => Ok(Permission::PartnersResolve),
         ["settings"] | ["settings", "get"] => Ok(Permission::SettingsGet),
@@ -35,6 +37,11 @@ pub fn meant_by(text: &str) -> Result<Permission, String> {
         ["revocation", "list"] => Ok(Permission::RevocationsList),
         ["revocation", "delete"] => Ok(Permission::RevocationsDelete),
         ["role", "permissions"] => Ok(Permission::PermissionsList),
+        ["replica", "get"] => Ok(Permission::ReplicasGet),
+        ["replica", "list"] => Ok(Permission::ReplicasList),
+        ["replica", "report"] => Ok(Permission::ReplicasReport),
+        ["replica", "delete"] => Ok(Permission::ReplicasDelete),
+        ["replica", "wait"] => Ok(Permission::ReplicasWait),
         ["whoami" | "can-i"] => Ok(Permission::CallerDescribe),
         ["status"] => Ok(Permission::MaintenanceStatus),
         _ => Err(format!(
@@ -56,6 +63,8 @@ mod tests {
             ("partner set", "allowedPartners.update"),
             ("new", "allowedPartners.create"),
             ("remove", "allowedPartners.delete"),
+            ("history", "allowedPartners.listRevisions"),
+            ("rollback", "allowedPartners.rollback"),
             ("settings set", "federationSettings.update"),
             ("settings.update", "federationSettings.update"),
             ("allowedPartners.undelete", "allowedPartners.undelete"),

@@ -137,6 +137,16 @@ pub fn connection_limit(text: &str) -> Result<Clearable<i32>, String> {
     })
 }
 
+/// A revision.
+///
+/// # Errors
+/// The text is no number from 1 upwards.
+pub fn revision(text: &str) -> Result<i64, String> {
+    text.parse().ok().filter(|revision| *revision > 0).ok_or_else(|| {
+        "give a revision, a number from 1 upwards, as `partnerctl history` shows them".into()
+    })
+}
+
 /// The host of a proxy, or `none`.
 ///
 /// # Errors

@@ -4,8 +4,10 @@
 //! before it is whole, and what breaks the rules of the stream is a [`Fault`]: it never reaches
 //! the reader.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
+use bytes::Bytes;
+use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::time::Instant;
 
@@ -20,20 +22,48 @@ pub(super) const PARTNERS: &str = "allowedPartners/";
 /// The name of the settings.
 pub(super) const SETTINGS: &str = "federationSettings";
 
-/// Events that belong together: what one commit did as far as this stream may see it, or the
-/// whole state.
+/// What one commit did, as far as this stream may see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The revision of the commit, or at which the state holds.
+    /// The revision of the commit.
     pub revision: i64,
-    /// The events, in the order in which they came. Empty for a state without anything to see.
+    /// The events, at least one, in the order in which they came.
     pub events: Vec<WatchEvent>,
     /// When the last of them was received.
     pub received_at: Instant,
 }
 
+/// The whole state, as far as this stream may see it. It is kept as it came, which takes a fraction
+/// of the room that decoded events take.
+#[derive(Clone)]
+pub struct Listing {
+    /// The revision at which the state holds.
+    pub revision: i64,
+    /// When the end of it was received.
+    pub received_at: Instant,
+    events: Vec<Bytes>,
+}
+
+impl Listing {
+    /// The ADDED events that the state is told in, one at a time.
+    pub fn events(&self) -> impl Iterator<Item = WatchEvent> {
+        let decoded = |event: &Bytes| WatchEvent::decode(event.as_ref());
+        self.events.iter().map(move |event| decoded(event).expect("it was decoded to check it"))
+    }
+}
+
+impl fmt::Debug for Listing {
+    /// Without the events, which may hold the dialback passphrase.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listing")
+            .field("revision", &self.revision)
+            .field("events", &self.events.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Batch {
-    /// When the commit was made, by the service's clock; `None` for a state.
+    /// When the commit was made, by the service's clock.
     pub fn commit_time(&self) -> Option<Timestamp> {
         self.events.first()?.commit_time
     }
@@ -50,18 +80,18 @@ pub enum Fault {
     #[error("the event of `{0}` is incomplete")]
     Incomplete(String),
     /// A revision that was over comes again, or one that should have come before.
-    #[error("revision {revision} came after revision {after}")]
+    #[error("revision {revision} came with or after revision {after}")]
     Disorder {
         /// The last revision that was whole.
         after: i64,
         /// The one that came then.
         revision: i64,
     },
-    /// Less came of a revision than was announced.
-    #[error("revision {0} broke off")]
+    /// More of a revision was announced, and that all of it is here.
+    #[error("revision {0} is over and goes on")]
     Torn(i64),
     /// The service's history ends before what it told earlier, as after an old backup was restored.
-    #[error("the service is at revision {now}, but was at {before} before")]
+    #[error("the service's history ends at revision {now}, before revision {before}")]
     WentBack {
         /// The revision up to which it told everything earlier.
         before: i64,
@@ -79,7 +109,11 @@ pub struct Assembly {
     start: i64,
     /// The revision up to which everything was handed out.
     whole: i64,
-    /// What is here of a revision, or of the state.
+    /// What is here of the state.
+    listed: Vec<Bytes>,
+    /// The revision at which the state holds, by its first event.
+    listed_at: Option<i64>,
+    /// What is here of a revision.
     pending: Vec<WatchEvent>,
     /// Whether more of it was announced.
     unfinished: bool,
@@ -94,6 +128,8 @@ impl Assembly {
             listing: start == 0,
             start,
             whole: start,
+            listed: Vec::new(),
+            listed_at: None,
             pending: Vec::new(),
             unfinished: false,
             behind: 0,
@@ -110,51 +146,54 @@ impl Assembly {
         now: Instant,
         ready: &mut VecDeque<Message>,
     ) -> Result<(), Fault> {
-        let events = response.decode_events().map_err(|_| Fault::Unreadable)?;
-        events.iter().try_for_each(check)?;
         if self.listing {
-            self.list(events, response, now, ready)
+            self.list(response, now, ready)
         } else {
-            let told = self.follow(events, response.more_of_this_revision, now, ready)?;
-            self.progress(response.progress_revision, told, ready)
+            let events = response.decode_events().map_err(|_| Fault::Unreadable)?;
+            events.iter().try_for_each(check)?;
+            self.follow(events, response.more_of_this_revision, now, ready)?;
+            self.progress(response, now, ready)
         }
     }
 
     fn list(
         &mut self,
-        events: Vec<WatchEvent>,
         response: &WatchAllowedPartnersResponse,
         now: Instant,
         ready: &mut VecDeque<Message>,
     ) -> Result<(), Fault> {
-        self.pending.extend(events);
+        for bytes in &response.events {
+            let event = WatchEvent::decode(bytes.as_ref()).map_err(|_| Fault::Unreadable)?;
+            check(&event)?;
+            let first = *self.listed_at.get_or_insert(event.revision);
+            if first != event.revision {
+                return Err(Fault::Disorder { after: first, revision: event.revision });
+            }
+            self.listed.push(bytes.clone());
+        }
         if !response.synced {
             return Ok(());
         }
         let revision = response.progress_revision;
-        if let Some(other) = self.pending.iter().find(|event| event.revision != revision) {
-            return Err(Fault::Disorder { after: revision, revision: other.revision });
+        if let Some(other) = self.listed_at.filter(|listed_at| *listed_at != revision) {
+            return Err(Fault::Disorder { after: other, revision });
         }
         (self.listing, self.start, self.whole) = (false, revision, revision);
-        let events = std::mem::take(&mut self.pending);
-        ready.push_back(Message::Listed(Batch { revision, events, received_at: now }));
+        let events = std::mem::take(&mut self.listed);
+        ready.push_back(Message::Listed(Listing { revision, received_at: now, events }));
         Ok(())
     }
 
-    /// Gives the last revision handed out, if there is one.
     fn follow(
         &mut self,
         events: Vec<WatchEvent>,
         more: bool,
         now: Instant,
         ready: &mut VecDeque<Message>,
-    ) -> Result<Option<i64>, Fault> {
-        let before = self.whole;
+    ) -> Result<(), Fault> {
         for event in events {
             if self.pending.first().is_none_or(|first| first.revision != event.revision) {
-                if self.unfinished {
-                    return Err(Fault::Torn(self.pending_revision()));
-                }
+                // What was announced of the one before may come to nothing that can be seen here.
                 self.hand_out(now, ready);
                 if self.is_repeated(event.revision)? {
                     continue;
@@ -163,13 +202,13 @@ impl Assembly {
             self.unfinished = false;
             self.pending.push(event);
         }
-        match (more, self.pending.is_empty()) {
-            (true, empty) => self.unfinished = !empty,
-            // A message without events says nothing about a revision under way.
-            (false, _) if self.unfinished => {}
-            (false, _) => self.hand_out(now, ready),
+        // A message without events says nothing about a revision under way.
+        if more {
+            self.unfinished = true;
+        } else if !self.unfinished {
+            self.hand_out(now, ready);
         }
-        Ok((self.whole > before).then_some(self.whole))
+        Ok(())
     }
 
     /// Whether a revision was told before this connection.
@@ -185,6 +224,7 @@ impl Assembly {
     }
 
     fn hand_out(&mut self, now: Instant, ready: &mut VecDeque<Message>) {
+        self.unfinished = false;
         let events = std::mem::take(&mut self.pending);
         if let Some(first) = events.first() {
             let revision = first.revision;
@@ -195,15 +235,13 @@ impl Assembly {
 
     fn progress(
         &mut self,
-        progress: i64,
-        told: Option<i64>,
+        response: &WatchAllowedPartnersResponse,
+        now: Instant,
         ready: &mut VecDeque<Message>,
     ) -> Result<(), Fault> {
+        let progress = response.progress_revision;
         if progress == 0 {
             return Ok(());
-        }
-        if !self.pending.is_empty() && progress >= self.pending_revision() {
-            return Err(Fault::Torn(self.pending_revision()));
         }
         if progress < self.start {
             // Once may be a server that has yet to hear of the last commits.
@@ -213,15 +251,21 @@ impl Assembly {
             }
             return Ok(());
         }
-        if told != Some(progress) && progress >= self.whole {
+        if let Some(pending) = self.pending.first().map(|event| event.revision)
+            && progress >= pending
+        {
+            if response.more_of_this_revision {
+                return Err(Fault::Torn(pending));
+            }
+            self.hand_out(now, ready);
+        }
+        let told =
+            matches!(ready.back(), Some(Message::Changed(last)) if last.revision == progress);
+        if !told && progress >= self.whole {
             self.whole = progress;
             ready.push_back(Message::InStep { revision: progress });
         }
         Ok(())
-    }
-
-    fn pending_revision(&self) -> i64 {
-        self.pending.first().map_or(self.whole, |event| event.revision)
     }
 }
 

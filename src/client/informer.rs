@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    assembly::Batch,
+    assembly::{Batch, Listing},
     remote::Remote,
     state::{Difference, State},
     stream::{EventStream, Interruption, Message, Options},
@@ -86,7 +86,7 @@ impl Informer {
     pub async fn next(&mut self) -> Update {
         match self.stream.next().await {
             Message::Opened { .. } => Update::Opened,
-            Message::Listed(batch) => Update::Changed(self.listed(batch)),
+            Message::Listed(listing) => Update::Changed(self.listed(&listing)),
             Message::Changed(batch) => Update::Changed(self.changed(batch)),
             Message::InStep { revision } => {
                 if let Some(state) = &mut self.state {
@@ -108,9 +108,9 @@ impl Informer {
         self.stream.last_contact()
     }
 
-    fn listed(&mut self, batch: Batch) -> Delta {
-        let received_at = batch.received_at;
-        let state = State::of_listing(batch);
+    fn listed(&mut self, listing: &Listing) -> Delta {
+        let received_at = listing.received_at;
+        let state = State::of_listing(listing);
         let before = self.state.replace(state.clone());
         let difference = state.since(before.as_ref().unwrap_or(&State::default()));
         Delta {

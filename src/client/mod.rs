@@ -20,7 +20,7 @@ mod tests;
 mod tls;
 mod token;
 
-pub use assembly::{Batch, Fault};
+pub use assembly::{Batch, Fault, Listing};
 pub use backoff::Backoff;
 pub use error::{ConnectError, is_lost};
 pub use informer::{Delta, Informer, Origin, Update};

@@ -9,7 +9,7 @@ use std::{
 use imbl::OrdMap;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::assembly::{Batch, PARTNERS, SETTINGS};
+use super::assembly::{Batch, Listing, PARTNERS, SETTINGS};
 use crate::proto::v1::{AllowedPartner, FederationSettings, WatchEvent, watch_event::Type};
 
 /// The partners and settings as they are at one revision, as far as the caller may see them.
@@ -47,9 +47,9 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    pub(super) fn of_listing(batch: Batch) -> Self {
-        let mut state = Self { revision: batch.revision, ..Self::default() };
-        for event in batch.events {
+    pub(super) fn of_listing(listing: &Listing) -> Self {
+        let mut state = Self { revision: listing.revision, ..Self::default() };
+        for event in listing.events() {
             state.take(event);
         }
         state

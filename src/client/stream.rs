@@ -7,7 +7,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use super::{
-    assembly::{Assembly, Batch, Fault},
+    assembly::{Assembly, Batch, Fault, Listing},
     backoff::Backoff,
     error::ConnectError,
     remote::Remote,
@@ -69,8 +69,8 @@ pub enum Message {
         /// The revision that it goes on after.
         start_revision: i64,
     },
-    /// The whole state, in ADDED events. What was known before no longer counts.
-    Listed(Batch),
+    /// The whole state. What was known before no longer counts.
+    Listed(Listing),
     /// Everything that one commit did.
     Changed(Batch),
     /// Nothing else happened up to this revision.
@@ -226,7 +226,7 @@ impl EventStream {
 
     fn note(&mut self, message: &Message) {
         match message {
-            Message::Listed(batch) => (self.position, self.relist) = (batch.revision, false),
+            Message::Listed(listing) => (self.position, self.relist) = (listing.revision, false),
             Message::Changed(batch) => self.position = batch.revision,
             Message::InStep { revision } => self.position = *revision,
             Message::Opened { .. } | Message::Interrupted(_) => {}

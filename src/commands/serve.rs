@@ -12,7 +12,7 @@ use crate::{
     dev::{self, DevFolder},
     server::{Assembly, StartError, listen, on_signals, shutdown},
     store::{Store, StoreError},
-    telemetry,
+    systemd, telemetry,
 };
 
 /// Opens the store in a folder. Named by `main`, so that nothing else knows which store it is.
@@ -84,7 +84,11 @@ async fn serve(
     }
     let (trigger, shutdown) = shutdown();
     let signals = tokio::spawn(on_signals(trigger)?);
+    let alive = tokio::spawn(systemd::stay_alive());
+    systemd::ready();
     let outcome = assembly.serve(listeners, shutdown).await;
+    systemd::stopping();
+    alive.abort();
     signals.abort();
     tracing::info!("stopped");
     outcome

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Auth, Config, ConfigError, Limits, reader::Reader};
 use crate::{
-    auth::issuer::{IssuerConfig, KeySource},
+    auth::{issuer::IssuerConfig, keys::FetchLimits},
     tls::{ClientAuth, TlsConfig},
 };
 
@@ -16,6 +16,8 @@ pub(super) fn consistent(config: &Config, reader: &Reader<'_>) {
     issuers(&config.auth, reader);
     deadlines(&config.limits, reader);
     client_certificates(config.tls.as_ref(), reader);
+    certificate_identities(config, reader);
+    fetching(&config.auth.tokens.fetch, reader);
     if let Err(error) = EnvFilter::try_new(&config.log.filter) {
         reader.problem("log.filter", &format!("{error}; write it as info,partnerd=debug"));
     }
@@ -37,10 +39,9 @@ pub(super) fn files(config: &Config) -> Result<(), ConfigError> {
     }
     for (index, issuer) in config.auth.issuers.iter().enumerate() {
         for source in &issuer.keys {
-            let (KeySource::PemFile { path, .. }
-            | KeySource::JwksFile { path, .. }
-            | KeySource::SecretFile { path, .. }) = source;
-            readable(&format!("auth.issuers[{index}].keys"), path);
+            for path in source.files() {
+                readable(&format!("auth.issuers[{index}].keys"), path);
+            }
         }
     }
     if let Err(error) = writable(&config.data_dir) {
@@ -109,6 +110,38 @@ fn client_certificates(tls: Option<&TlsConfig>, reader: &Reader<'_>) {
         reader.problem(
             "tls.client_ca_file",
             "is not used; set tls.client_auth to optional or required",
+        );
+    }
+}
+
+/// What is to be told from client certificates needs clients that are asked for them.
+fn certificate_identities(config: &Config, reader: &Reader<'_>) {
+    let asked = config.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::None);
+    if asked {
+        return;
+    }
+    const REMEDY: &str = "needs client certificates; set tls.client_auth to optional or required";
+    if !config.auth.tokens.certificates.subjects.is_empty() {
+        reader.problem("auth.certificates.subjects", REMEDY);
+    }
+    for (index, issuer) in config.auth.issuers.iter().enumerate() {
+        if issuer.require_bound_tokens {
+            reader.problem(&format!("auth.issuers[{index}].require_bound_tokens"), REMEDY);
+        }
+    }
+}
+
+fn fetching(limits: &FetchLimits, reader: &Reader<'_>) {
+    if limits.least_age > limits.most_age {
+        reader.problem(
+            "auth.fetch.least_age",
+            "is longer than auth.fetch.most_age; make it the shorter one",
+        );
+    }
+    if limits.connect_timeout > limits.timeout {
+        reader.problem(
+            "auth.fetch.connect_timeout",
+            "is longer than auth.fetch.timeout; make it the shorter one",
         );
     }
 }

@@ -4,6 +4,7 @@
 //! names the key as the person wrote it and says how to mend it. `docs/configuration.md` lists
 //! every key; a test holds the two together.
 
+mod auth;
 mod check;
 mod layers;
 mod reader;
@@ -14,13 +15,14 @@ mod value;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    auth::issuer::{IssuerConfig, KeySource},
+    auth::issuer::IssuerConfig,
     domain::DomainName,
     tls::{ClientAuth, TlsConfig},
 };
 
 use self::reader::Reader;
 pub use self::{
+    auth::Auth,
     layers::{ENVIRONMENT_PREFIX, Flag, Layers},
     reader::Key,
     value::{Size, Span},
@@ -39,6 +41,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// Whose tokens are accepted.
     pub auth: Auth,
+    /// How long the history is kept.
+    pub history: History,
     /// What no client may go beyond.
     pub limits: Limits,
     /// How it logs.
@@ -49,13 +53,13 @@ pub struct Config {
     pub replicas: Replicas,
 }
 
-/// Whose tokens are accepted, and how large they may be.
+/// How long the history is kept. A commit stays while it is within both bounds.
 #[derive(Clone, Debug)]
-pub struct Auth {
-    /// The issuers. At least one.
-    pub issuers: Vec<IssuerConfig>,
-    /// The largest token that is looked at, in bytes.
-    pub max_token_bytes: usize,
+pub struct History {
+    /// A commit older than this is removed.
+    pub max_age: Duration,
+    /// Of more commits than this the oldest are removed.
+    pub max_commits: u64,
 }
 
 /// What a development server brings with it in place of a configuration file.
@@ -197,8 +201,6 @@ impl Config {
     }
 
     fn read(r: &Reader<'_>, development: Option<Development>) -> Self {
-        let max_token_bytes =
-            r.size("auth.max_token_bytes", Size::kib(8), Size::kib(1)..=Size::kib(64));
         let dev = development.is_some();
         let (data_dir, tls, issuers) = match development {
             Some(Development { data_dir, tls, issuer }) => {
@@ -209,7 +211,7 @@ impl Config {
             None => (
                 r.required_path("data_dir", "name the folder for the data"),
                 read_tls(r),
-                r.sections("auth.issuers", read_issuer),
+                auth::read_issuers(r),
             ),
         };
         Self {
@@ -222,7 +224,8 @@ impl Config {
             data_dir,
             dev,
             tls,
-            auth: Auth { issuers, max_token_bytes },
+            auth: Auth::read(r, issuers),
+            history: History::read(r),
             limits: Limits::read(r),
             log: Log::read(r),
             server: Server::read(r),
@@ -254,59 +257,16 @@ fn read_tls(r: &Reader<'_>) -> Option<TlsConfig> {
     enabled.then_some(config)
 }
 
-fn read_issuer(r: &Reader<'_>, section: &str) -> IssuerConfig {
-    let key = |name: &str| format!("{section}.{name}");
-    let leeway = r.span(&key("leeway"), Span::secs(30), Span::secs(0)..=Span::secs(300));
-    IssuerConfig {
-        issuer: r.required_text(&key("issuer"), "write the `iss` of its tokens"),
-        audiences: r.required_list(
-            &key("audiences"),
-            "text",
-            "list the `aud` values that mean this service",
-        ),
-        algorithms: r.required_list(
-            &key("algorithms"),
-            "a JWA name",
-            "list what its keys sign with, as in [\"RS256\"]",
-        ),
-        keys: read_keys(r, &key("keys")),
-        roles_claim: r.dotted(&key("roles_claim"), "roles").into(),
-        role_mapping: r.map(&key("role_mapping")),
-        leeway: u32::try_from(leeway.as_secs()).expect("the range ends at five minutes"),
-        token_types: r.list(&key("token_types"), &["at+jwt", "JWT", ""], "text"),
-    }
-}
-
-fn read_keys(r: &Reader<'_>, list: &str) -> Vec<KeySource> {
-    let keys = r.sections(list, read_key);
-    if keys.is_empty() {
-        r.missing_sections(list, "add { pem_file = \"...\" } or { jwks_file = \"...\" }");
-    }
-    keys.into_iter().flatten().collect()
-}
-
-fn read_key(r: &Reader<'_>, section: &str) -> Option<KeySource> {
-    let key = |name: &str| format!("{section}.{name}");
-    let files = [r.path(&key("pem_file")), r.path(&key("jwks_file")), r.path(&key("secret_file"))];
-    let kid = r.text(&key("kid"), None);
-    let algorithm = r.text(&key("algorithm"), None);
-    match files {
-        [Some(path), None, None] => Some(KeySource::PemFile { path, kid, algorithm }),
-        [None, Some(_), None] if kid.is_some() => {
-            r.problem(&key("kid"), "a jwks_file states the kid of each of its keys; remove this");
-            None
-        }
-        [None, Some(path), None] => Some(KeySource::JwksFile { path, algorithm }),
-        [None, None, Some(path)] => match algorithm {
-            Some(algorithm) => Some(KeySource::SecretFile { path, kid, algorithm }),
-            None => {
-                r.missing(&key("algorithm"), "name the algorithm that the secret is for");
-                None
-            }
-        },
-        _ => {
-            r.problem(section, "name exactly one of pem_file, jwks_file and secret_file");
-            None
+impl History {
+    fn read(r: &Reader<'_>) -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        Self {
+            max_age: r.span(
+                "history.max_age",
+                Span::secs(90 * DAY),
+                Span::secs(60)..=Span::secs(36_500 * DAY),
+            ),
+            max_commits: r.number("history.max_commits", 1_000_000, 1..=1_000_000_000),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use super::*;
+use crate::auth::{failures::FailureLimits, issuer::KeySource, token};
 
 /// A configuration without a mistake; the files it names are not looked at.
 const SOUND: &str = r#"
@@ -128,15 +129,15 @@ fn each_mistake_has_its_line() {
         ),
         (
             but("keys = [{ pem_file = \"issuer.pem\" }]", ""),
-            "auth.issuers[0].keys is missing: add { pem_file = \"...\" } or { jwks_file = \"...\" }",
+            "auth.issuers[0].keys is missing: add { pem_file = \"...\" }, { jwks_url = \"...\" } or { discovery = true }",
         ),
         (
             but("pem_file = \"issuer.pem\"", "pem_file = \"a\", jwks_file = \"b\""),
-            "auth.issuers[0].keys[0]: name exactly one of pem_file, jwks_file and secret_file",
+            "auth.issuers[0].keys[0]: name exactly one of pem_file, jwks_file, secret_file, jwks_url and discovery",
         ),
         (
             but("pem_file = \"issuer.pem\"", "jwks_file = \"a\", kid = \"b\""),
-            "auth.issuers[0].keys[0].kid: a jwks_file states the kid of each of its keys; remove this",
+            "auth.issuers[0].keys[0].kid: a JWK set states the kid of each of its keys; remove this",
         ),
         (
             but("{ CsAdministrator = \"admin\" }", "{ CsAdministrator = 1 }"),
@@ -152,6 +153,32 @@ fn each_mistake_has_its_line() {
                 "cert_file = \"server.pem\"\nclient_auth = \"required\"",
             ),
             "tls.client_ca_file is missing: name the authorities of the client certificates",
+        ),
+        (
+            but("pem_file = \"issuer.pem\"", "jwks_url = \"https://a\", discovery = true"),
+            "auth.issuers[0].keys[0]: name exactly one of",
+        ),
+        (
+            but("pem_file = \"issuer.pem\"", "discovery = true, kid = \"a\""),
+            "auth.issuers[0].keys[0].kid: a JWK set states the kid of each of its keys",
+        ),
+        (
+            but("pem_file = \"issuer.pem\"", "pem_file = \"a\", ca_file = \"b\""),
+            "auth.issuers[0].keys[0].ca_file: is for keys that are online; remove this",
+        ),
+        (
+            section(
+                "[[auth.certificates.subjects]]\nsan = \"dns:a.example\"\nroles = [\"viewer\"]",
+            ),
+            "auth.certificates.subjects: needs client certificates; set tls.client_auth",
+        ),
+        (
+            but("audiences = [", "require_bound_tokens = true\naudiences = ["),
+            "auth.issuers[0].require_bound_tokens: needs client certificates; set tls.client_auth",
+        ),
+        (
+            section("[auth.fetch]\nleast_age = \"2m\"\nmost_age = \"1m\""),
+            "auth.fetch.least_age: is longer than auth.fetch.most_age; make it the shorter one",
         ),
     ] {
         let found = problems(&layers(&text, &[], &[]));
@@ -262,6 +289,33 @@ fn everything_can_come_from_the_environment() {
     assert_eq!(issuer.leeway, 60);
     let keys = KeySource::JwksFile { path: "keys.json".into(), algorithm: None };
     assert_eq!(issuer.keys, [keys]);
+}
+
+#[test]
+fn keys_online_and_the_holders_of_certificates_are_read() {
+    let text = SOUND
+        .replace("pem_file = \"issuer.pem\"", "discovery = true, ca_file = \"ca.pem\"")
+        .replace("[tls]", "[tls]\nclient_auth = \"optional\"\nclient_ca_file = \"clients.pem\"")
+        + "[[auth.certificates.subjects]]\nsan = \"uri:spiffe://example.org/*\"\nroles = [\"viewer\"]";
+    let auth = parse(&layers(&text, &[], &[])).auth;
+    let ca_file = Some("/etc/partnerd/ca.pem".into());
+    assert_eq!(auth.issuers[0].keys, [KeySource::Discovery { algorithm: None, ca_file }]);
+    let [holder] = auth.tokens.certificates.subjects.try_into().unwrap();
+    assert_eq!((holder.san.as_str(), holder.subject), ("uri:spiffe://example.org/*", None));
+    assert_eq!(holder.roles, ["viewer"]);
+    assert_eq!(auth.tokens.certificates.issuer, "urn:partnerd:certificate");
+
+    let text = but("pem_file = \"issuer.pem\"", "jwks_url = \"https://issuer.example/keys\"");
+    let auth = parse(&layers(&text, &[], &[])).auth;
+    let url = "https://issuer.example/keys".to_owned();
+    assert_eq!(auth.issuers[0].keys, [KeySource::JwksUrl { url, algorithm: None, ca_file: None }]);
+}
+
+#[test]
+fn the_documented_defaults_of_authentication_are_those_of_the_code() {
+    let auth = parse(&layers(SOUND, &[], &[])).auth;
+    assert_eq!(auth.tokens, token::Options::default());
+    assert_eq!(auth.failures, FailureLimits::default());
 }
 
 #[test]

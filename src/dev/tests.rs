@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    auth::token::{TokenLimits, Verifier},
+    auth::token::{Options, Verifier},
     tls::ServerTls,
 };
 
@@ -22,7 +22,7 @@ fn read(folder: &DevFolder, name: &str) -> String {
 }
 
 fn verifier(folder: &DevFolder) -> Verifier {
-    Verifier::new(vec![folder.issuer_config()], TokenLimits::default()).expect("a verifier")
+    Verifier::new(vec![folder.issuer_config()], Options::default()).expect("a verifier")
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use enumset::EnumSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -200,6 +201,13 @@ impl Terms {
         let mut terms = change.mask.merge(self, &change.values);
         terms.additional_domains = change.edits.apply(&terms.additional_domains);
         terms
+    }
+
+    /// The fields in which these terms differ from others.
+    pub fn fields_unlike(&self, others: &Self) -> EnumSet<TermField> {
+        let differs =
+            |field: &TermField| Mask::of(EnumSet::only(*field)).merge(others, self) != *others;
+        EnumSet::all().iter().filter(differs).collect()
     }
 
     /// The ways of authentication that TLS, SASL and dialback allow, none if they are invalid.

@@ -196,6 +196,32 @@ pub struct View {
     pub data_age: Option<Duration>,
 }
 
+impl View {
+    /// About how many bytes it takes in a response.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 512;
+        const EACH: usize = 24;
+        let texts = |texts: &[String]| texts.iter().map(|text| text.len() + EACH).sum::<usize>();
+        let reason = |it: &Option<Rejection>| it.as_ref().map_or(0, |it| it.reason.len() + EACH);
+        let Report { server_version, module_version, agent_version, host_name, .. } = &*self.report;
+        let labels = [server_version, module_version, agent_version, host_name];
+        let Live { sessions, unenforced, warnings, .. } = &self.report.live;
+        let sessions = sessions.iter().map(|it| it.domain.len() + EACH);
+        let unenforced = unenforced
+            .iter()
+            .map(|it| it.property.len() + it.reason.len() + texts(&it.examples) + EACH);
+        FIXED
+            + self.replica.issuer.len()
+            + self.replica.subject.len()
+            + reason(&self.replica.last_rejection)
+            + reason(&self.report.rejection)
+            + labels.map(String::len).iter().sum::<usize>()
+            + sessions.sum::<usize>()
+            + unenforced.sum::<usize>()
+            + texts(warnings)
+    }
+}
+
 impl ReplicaId {
     /// The id as text.
     pub fn as_str(&self) -> &str {

@@ -200,7 +200,8 @@ impl FromIterator<Arc<Revocation>> for Revocations {
     }
 }
 
-fn is_identifier(text: &str) -> bool {
+/// Whether a text can be an issuer, a subject, or the id of a token or key.
+pub fn is_identifier(text: &str) -> bool {
     (1..=MAX_IDENTIFIER).contains(&text.chars().take(MAX_IDENTIFIER + 1).count())
         && !text.chars().any(char::is_control)
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
-use watch::Standing;
+use watch::Streams;
 
 use crate::{
     proto::v1::{
@@ -62,14 +62,14 @@ impl Default for Limits {
     }
 }
 
-/// Every service of the API on `registry`; streams go on as long as `standing` lets them.
-pub fn routes(registry: &Arc<Registry>, limits: Limits, standing: Arc<dyn Standing>) -> Routes {
+/// Every service of the API on `registry`; its streams are opened among `streams`.
+pub fn routes(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Routes {
     let most = limits.max_message_bytes;
     let registry = || Arc::clone(registry);
     let mut routes = Routes::builder();
     routes
         .add_service(
-            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits, standing))
+            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits, streams))
                 .max_decoding_message_size(most),
         )
         .add_service(

@@ -10,11 +10,12 @@ use super::{
     Limits,
     call::{Begun, begin},
     convert,
+    history::revision_if_given,
     parse::{self, Broken, complete, join},
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
-    watch::{Places, Standing, WatchStream},
+    watch::{Streams, WatchStream},
 };
 use crate::{
     auth::{
@@ -47,19 +48,17 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 pub struct Partners {
     pub(super) registry: Arc<Registry>,
     limits: Limits,
-    pub(super) places: Places,
-    pub(super) standing: Arc<dyn Standing>,
+    pub(super) streams: Arc<Streams>,
     /// As many scans at a time as there are cores; further ones wait their turn, within their
     /// deadline.
-    scans: Semaphore,
+    pub(super) scans: Semaphore,
 }
 
 impl Partners {
-    /// The handlers on `registry`; streams go on as long as `standing` lets them.
-    pub fn new(registry: Arc<Registry>, limits: Limits, standing: Arc<dyn Standing>) -> Self {
+    /// The handlers on `registry`, which open their streams among `streams`.
+    pub fn new(registry: Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let places = Places::new(limits.max_watch_streams, limits.max_watch_streams_per_subject);
-        Self { registry, limits, places, standing, scans: Semaphore::new(cores) }
+        Self { registry, limits, streams, scans: Semaphore::new(cores) }
     }
 
     async fn list(&self, permit: Permit<ListPartners>, query: ListQuery) -> Result<Page, Status> {
@@ -81,14 +80,18 @@ impl AllowedPartnerService for Partners {
         request: Request<pb::GetAllowedPartnerRequest>,
     ) -> Result<Response<pb::AllowedPartner>, Status> {
         let begun = begin(&self.registry, request).await?;
-        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask, revision: _ } =
+        let pb::GetAllowedPartnerRequest { name, show_deleted, read_mask, revision } =
             &begun.message;
         let mut broken = Broken::default();
         let domain = parse::partner_name(name, "name", &mut broken);
         let shown = ReadMask::parse(read_mask.as_ref(), &mut broken);
+        let then = revision_if_given(*revision, &mut broken);
         let domain = complete(domain, broken)?;
         let permit = permit::<GetPartner>(&self.registry.policy(), &begun.call, domain)?;
-        let found = self.registry.get(&permit, *show_deleted)?;
+        let found = match then {
+            Some(then) => self.get_at(permit, then, *show_deleted).await?,
+            None => self.registry.get(&permit, *show_deleted)?,
+        };
         Ok(begun.response(shown.apply(convert::partner(&found.result)), found.revision))
     }
 
@@ -349,7 +352,7 @@ fn response_too_large() -> Status {
     )
 }
 
-fn permit<A: Action<Target = DomainName>>(
+pub(super) fn permit<A: Action<Target = DomainName>>(
     policy: &Policy,
     call: &Call,
     domain: DomainName,
@@ -380,7 +383,10 @@ fn delete_item(
     Ok(Some(DeleteItem { permit, etag, allow_missing: message.allow_missing }))
 }
 
-fn single<T>(begun: &Begun<T>, written: Written) -> Result<Response<pb::AllowedPartner>, Status> {
+pub(super) fn single<T>(
+    begun: &Begun<T>,
+    written: Written,
+) -> Result<Response<pb::AllowedPartner>, Status> {
     let revision = written.revision;
     let partner = wire_partners(written).pop().unwrap_or_default();
     Ok(begun.response(partner, revision))

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    auth::{Denial, layer::Rejection, policy::paths},
+    auth::{Denial, layer::Rejection, policy::paths, token::TokenError},
     domain::{Violation, role::Permission},
     registry::{Error, Kind, roles::Loss},
 };
@@ -33,6 +33,8 @@ const RETRY_STREAM: Duration = Duration::from_secs(10);
 const RETRY_FULL: Duration = Duration::from_secs(60);
 /// When to try another server, or this one after its restart.
 const RETRY_DRAINING: Duration = Duration::from_secs(1);
+/// When to try again while the keys of a token's issuer cannot be fetched.
+const RETRY_KEYS: Duration = Duration::from_secs(5);
 
 /// A status with a stable reason and no further details.
 pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
@@ -130,6 +132,16 @@ impl From<Error> for Status {
             ),
             Kind::TooMany { what, most } => too_many(what, most),
             Kind::Denied(denial) => denied(denial, index),
+            Kind::RevisionToCome { current } => detailed(
+                Code::OutOfRange,
+                format!(
+                    "the last revision is {current}; the metadata x-min-revision waits for a later \
+                     one"
+                ),
+                "REVISION_AHEAD",
+                [("current_revision", current.to_string())],
+                ErrorDetails::new(),
+            ),
             Kind::PageTokenExpired { revision } => detailed(
                 Code::OutOfRange,
                 "the listing's revision is no longer kept; list again from the start",
@@ -191,10 +203,18 @@ impl From<Denial> for Status {
 impl From<Rejection> for Status {
     fn from(rejection: Rejection) -> Self {
         match rejection {
+            Rejection::Token(error @ TokenError::KeysUnavailable) => {
+                let text = error.to_string();
+                retry_later(Code::Unavailable, error.reason(), &text, RETRY_KEYS)
+            }
             Rejection::Token(error) => {
                 status(Code::Unauthenticated, error.reason(), error.to_string())
             }
             Rejection::Denied(denial) => denial.into(),
+            Rejection::TooOften { retry_after } => {
+                let text = "too many of your calls were refused; mend what is wrong, then wait";
+                retry_later(Code::ResourceExhausted, "TOO_MANY_REFUSALS", text, retry_after)
+            }
         }
     }
 }
@@ -231,6 +251,12 @@ pub fn of_library(found: Status) -> Status {
 pub fn draining() -> Status {
     let message = "the server is shutting down; try another one, or again soon";
     retry_later(Code::Unavailable, "DRAINING", message, RETRY_DRAINING)
+}
+
+/// ABORTED: the client paused for too long while the state was told.
+pub fn state_given_up() -> Status {
+    let message = "the state was not read on for too long and is no longer kept; start anew";
+    status(Code::Aborted, "STATE_GIVEN_UP", message)
 }
 
 /// INTERNAL; `text` goes to the log alone.

@@ -25,11 +25,12 @@ fn resource_change(change: &Change) -> ResourceChange {
         Change::Partner { before, after } => {
             // A deleted partner of the same name is another partner.
             let before = before.as_ref().filter(|before| before.uid == after.uid);
-            let earlier = before.map_or_else(Vec::new, |before| partner_fields(before));
+            let earlier =
+                before.map_or_else(Vec::new, |before| partner_fields(&before.terms, state(before)));
             ResourceChange {
                 resource: format!("allowedPartners/{}", after.domain),
                 verb: verb(before.map(|before| &**before), after),
-                fields: differences(&earlier, &partner_fields(after)),
+                fields: differences(&earlier, &partner_fields(&after.terms, state(after))),
             }
         }
         Change::Settings { before, after } => ResourceChange {
@@ -44,6 +45,19 @@ fn resource_change(change: &Change) -> ResourceChange {
     }
 }
 
+/// What became of a partner, field by field. Where there was none before, or another one of the same
+/// name, it is held against what a partner is by default.
+pub fn partner_changes(
+    before: Option<&AllowedPartner>,
+    after: &AllowedPartner,
+) -> Vec<FieldChange> {
+    let before = before.filter(|before| before.uid == after.uid).map_or_else(
+        || partner_fields(&Terms::default(), State::default()),
+        |before| partner_fields(&before.terms, state(before)),
+    );
+    differences(&before, &partner_fields(&after.terms, state(after)))
+}
+
 fn verb(before: Option<&AllowedPartner>, after: &AllowedPartner) -> Verb {
     match before {
         _ if after.delete_time.is_some() => Verb::Delete,
@@ -55,8 +69,19 @@ fn verb(before: Option<&AllowedPartner>, after: &AllowedPartner) -> Verb {
 
 type Fields = Vec<(String, String)>;
 
+/// What has become of a partner without anybody changing its terms.
+#[derive(Clone, Copy, Default)]
+struct State {
+    delete_time: Option<Timestamp>,
+    expired: bool,
+}
+
+const fn state(partner: &AllowedPartner) -> State {
+    State { delete_time: partner.delete_time, expired: partner.expired }
+}
+
 /// The fields that are not empty, as text, by path.
-fn partner_fields(partner: &AllowedPartner) -> Fields {
+fn partner_fields(terms: &Terms, state: State) -> Fields {
     // Exhaustive: a new field must be audited before this compiles.
     let Terms {
         description,
@@ -73,7 +98,8 @@ fn partner_fields(partner: &AllowedPartner) -> Fields {
         review_time,
         owner,
         labels,
-    } = &partner.terms;
+    } = terms;
+    let State { delete_time, expired } = state;
     let domains: Vec<_> = additional_domains.iter().map(ToString::to_string).collect();
     let mut fields = vec![
         ("description".into(), description.clone()),
@@ -89,8 +115,8 @@ fn partner_fields(partner: &AllowedPartner) -> Fields {
         ("expire_time".into(), text(expire_time.as_ref())),
         ("review_time".into(), text(review_time.as_ref())),
         ("owner".into(), owner.clone()),
-        ("delete_time".into(), text::<Timestamp>(partner.delete_time.as_ref())),
-        ("expired".into(), partner.expired.to_string()),
+        ("delete_time".into(), text(delete_time.as_ref())),
+        ("expired".into(), expired.to_string()),
     ];
     let labels = labels.iter().map(|(key, value)| (format!("labels.`{key}`"), value.to_owned()));
     fields.extend(labels);

@@ -124,6 +124,14 @@ impl<'a> Draft<'a> {
         after
     }
 
+    /// Commits a partner in force as it is, so that what has become of it by the clock is written
+    /// down.
+    pub fn stamp(&mut self, before: Arc<AllowedPartner>) -> Arc<AllowedPartner> {
+        let after = Arc::new(self.touched(&before, before.terms.clone()));
+        self.record(Some(before), Arc::clone(&after));
+        after
+    }
+
     /// `partner` with other terms, as changed by this commit.
     pub fn touched(&self, partner: &AllowedPartner, terms: crate::domain::Terms) -> AllowedPartner {
         AllowedPartner {

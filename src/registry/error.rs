@@ -73,6 +73,11 @@ pub enum Kind {
     },
     /// The caller may not.
     Denied(Denial),
+    /// The revision asked for lies ahead: wait for it.
+    RevisionToCome {
+        /// The last revision there is.
+        current: Revision,
+    },
     /// The listing's snapshot is gone: list again.
     PageTokenExpired {
         /// The revision of the listing.

@@ -84,7 +84,7 @@ impl Registry {
 
 /// A page ends before it gets heavier than this, whatever its size in partners: gRPC clients take
 /// responses of 4 MiB unless they are told otherwise.
-const MAX_PAGE_BYTES: usize = 3 << 20;
+pub(super) const MAX_PAGE_BYTES: usize = 3 << 20;
 
 /// How many of `partners` fit on a page; at least one.
 fn fitting(partners: &[Arc<AllowedPartner>], page_size: usize) -> usize {

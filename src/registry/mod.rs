@@ -8,11 +8,16 @@ pub mod audit;
 pub mod audit_log;
 pub mod draft;
 pub mod error;
+pub mod expiry;
+pub mod history;
 pub mod listing;
 pub mod log;
+#[cfg(test)]
+mod memory;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
+pub mod retention;
 pub mod revocations;
 pub mod roles;
 pub mod settings;
@@ -33,6 +38,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch as bell};
 
 pub use error::{Error, Kind};
+pub use retention::Retention;
 pub use snapshot::Snapshot;
 pub use writer::{Committed, Request};
 
@@ -64,6 +70,8 @@ pub struct Options {
     pub retained_listings: usize,
     /// How long a snapshot is kept for a listing under way.
     pub listing_ttl: Duration,
+    /// How long the history is kept.
+    pub retention: Retention,
     /// How much of the log is kept in memory for the streams that keep up.
     pub tail: TailLimits,
     /// What the replicas are allowed.
@@ -77,12 +85,12 @@ pub struct Registry {
     current: Arc<Current>,
     writer: Writer,
     pages: Pages,
+    retention: Retention,
     /// As many readers of the store's log at a time as there are cores.
     replays: Semaphore,
     replicas: Replicas,
     sightings: Sightings,
     audit_key: PublicKey,
-    oldest_revision: Revision,
     start_time: Timestamp,
 }
 
@@ -172,25 +180,24 @@ impl Registry {
         let mut state = store.load()?;
         let kept = std::mem::take(&mut state.replicas);
         let replicas = Replicas::new(kept, options.replicas.clone());
-        let oldest_revision = state.oldest_revision;
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
         let current = Arc::new(Current::at(snapshot, audit_head, options.tail));
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let replays = Semaphore::new(cores);
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
-        let audit_key = options.audit_key.public_key();
+        let (retention, audit_key) = (options.retention, options.audit_key.public_key());
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
         Ok(Self {
             store,
             current,
             writer,
             pages,
+            retention,
             replays,
             replicas,
             sightings: Sightings::default(),
             audit_key,
-            oldest_revision,
             start_time: Timestamp::now(),
         })
     }
@@ -237,7 +244,7 @@ impl Registry {
         let snapshot = self.snapshot();
         Status {
             revision: snapshot.revision(),
-            oldest_revision: self.oldest_revision,
+            oldest_revision: snapshot.oldest_revision(),
             partners: snapshot.partner_count(),
             deleted_partners: snapshot.deleted_count(),
             domains: snapshot.domain_count(),

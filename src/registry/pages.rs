@@ -72,16 +72,19 @@ impl PageToken {
     /// # Errors
     /// [`Kind::Invalid`] if it is none of ours, or was given for another query.
     pub fn decode(text: &str, query: QueryDigest) -> Result<Self, Error> {
-        let token = Self::parse(text).ok_or_else(|| {
-            invalid("this is no page token of this service; leave it empty to list from the start")
-        })?;
+        let token = Self::parse(text).ok_or_else(Self::none_of_ours)?;
         if token.query != query {
             return Err(invalid(
-                "the token belongs to another listing; filter, order_by and show_deleted must be \
-                 the same on every page",
+                "the token belongs to another listing; all but page_size must be the same on every \
+                 page",
             ));
         }
         Ok(token)
+    }
+
+    /// What is answered to a token that this service never gave.
+    pub fn none_of_ours() -> Error {
+        invalid("this is no page token of this service; leave it empty to list from the start")
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -175,7 +175,7 @@ impl Registry {
         }
     }
 
-    async fn write(
+    pub(super) async fn write(
         &self,
         actor: Actor,
         purpose: Purpose,
@@ -389,7 +389,7 @@ pub(super) fn refuse(broken: Vec<Violation>) -> Result<(), Error> {
     if broken.is_empty() { Ok(()) } else { Err(Kind::Invalid(broken).into()) }
 }
 
-fn check_scope<A: Action>(
+pub(super) fn check_scope<A: Action>(
     permit: &Permit<A>,
     partner: &AllowedPartner,
     visible: bool,
@@ -429,7 +429,11 @@ pub(super) fn check_etag(
 }
 
 /// NOT_FOUND, with what the caller may know of the domain.
-fn not_found<A: Action>(snapshot: &Snapshot, permit: &Permit<A>, domain: &DomainName) -> Error {
+pub(super) fn not_found<A: Action>(
+    snapshot: &Snapshot,
+    permit: &Permit<A>,
+    domain: &DomainName,
+) -> Error {
     let owner = snapshot.owner_of(domain).filter(|owner| permit.may_read(owner));
     let deleted = snapshot.deleted(domain).filter(|partner| permit.may_read(partner));
     let hint = match (owner, deleted) {
@@ -445,6 +449,6 @@ fn not_found<A: Action>(snapshot: &Snapshot, permit: &Permit<A>, domain: &Domain
     Kind::NotFound { resource: resource_name(domain), hint }.into()
 }
 
-fn resource_name(domain: &DomainName) -> String {
+pub(super) fn resource_name(domain: &DomainName) -> String {
     format!("allowedPartners/{domain}")
 }

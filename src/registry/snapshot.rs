@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use imbl::{HashMap, OrdMap};
+use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -30,12 +30,15 @@ static BUILT_IN_ROLES: LazyLock<Vec<Arc<Role>>> =
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     revision: Revision,
+    oldest_revision: Revision,
     /// The partners in force by primary domain, for listings in order.
     partners: OrdMap<DomainName, Arc<AllowedPartner>>,
     /// The deleted partners by primary domain; never one that is in force as well.
     deleted: OrdMap<DomainName, Arc<AllowedPartner>>,
     /// Every domain in force and the partner that owns it, for point reads.
     owners: HashMap<DomainName, Arc<AllowedPartner>>,
+    /// The partners in force that are not marked as expired and will be, by when.
+    expiries: OrdSet<(Timestamp, DomainName)>,
     settings: Arc<FederationSettings>,
     /// The roles that somebody made, by id.
     roles: OrdMap<Arc<str>, Arc<Role>>,
@@ -89,6 +92,7 @@ impl Snapshot {
             snapshot.insert(partner);
         }
         snapshot.revision = state.revision;
+        snapshot.oldest_revision = state.oldest_revision;
         // A deleted partner may be forgotten together with the commit that deleted it.
         let forgotten = Revision::new(state.oldest_revision.get().saturating_sub(1));
         snapshot.list_revision = snapshot.list_revision.max(forgotten).min(state.revision);
@@ -98,6 +102,12 @@ impl Snapshot {
     /// The revision of this view.
     pub const fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The oldest revision whose commit was in the log when this view was made; the next one if the
+    /// log was empty. A later view of the same revision may have less.
+    pub const fn oldest_revision(&self) -> Revision {
+        self.oldest_revision
     }
 
     /// The last revision that changed a partner or the settings: what the XMPP servers follow.
@@ -155,6 +165,18 @@ impl Snapshot {
         self.owners.len()
     }
 
+    /// When the first partner's time runs out of those that are not marked as expired.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiries.get_min().map(|(time, _)| *time)
+    }
+
+    /// The partners whose time has run out at `now` and that are not marked as expired, the earliest
+    /// first.
+    pub fn expiries_until(&self, now: Timestamp) -> impl Iterator<Item = &Arc<AllowedPartner>> {
+        let due = self.expiries.iter().take_while(move |(time, _)| *time <= now);
+        due.filter_map(|(_, domain)| self.partner(domain))
+    }
+
     /// The partners after `start` by name, those deleted too if `with_deleted`.
     pub fn partners_after<'a>(
         &'a self,
@@ -202,7 +224,8 @@ impl Snapshot {
         let domain = partner.domain.clone();
         self.list_revision = self.list_revision.max(partner.revision);
         if partner.delete_time.is_some() {
-            self.partners.remove(&domain);
+            let before = self.partners.remove(&domain);
+            self.reschedule(before.as_deref(), None);
             self.deleted.insert(domain, partner);
             return;
         }
@@ -210,13 +233,29 @@ impl Snapshot {
         for owned in partner.domains() {
             self.owners.insert(owned.clone(), Arc::clone(&partner));
         }
-        self.partners.insert(domain, partner);
+        let before = self.partners.insert(domain, Arc::clone(&partner));
+        self.reschedule(before.as_deref(), Some(&partner));
+    }
+
+    fn reschedule(&mut self, before: Option<&AllowedPartner>, after: Option<&AllowedPartner>) {
+        if let Some(gone) = before.and_then(expiry) {
+            self.expiries.remove(&gone);
+        }
+        self.expiries.extend(after.and_then(expiry));
     }
 
     /// Frees the domains of a partner in force, which is about to be replaced or deleted.
     pub(super) fn release(&mut self, partner: &AllowedPartner) {
         for owned in partner.domains() {
             self.owners.remove(owned);
+        }
+    }
+
+    /// Forgets the history before `oldest`, and the deleted partners that went with it.
+    pub(super) fn forget(&mut self, oldest: Revision, purged: &[DomainName]) {
+        self.oldest_revision = oldest;
+        for domain in purged {
+            self.deleted.remove(domain);
         }
     }
 
@@ -255,7 +294,8 @@ impl Snapshot {
             self.deleted.remove(&partner.domain);
         } else {
             self.release(partner);
-            self.partners.remove(&partner.domain);
+            let gone = self.partners.remove(&partner.domain);
+            self.reschedule(gone.as_deref(), None);
         }
     }
 
@@ -299,9 +339,20 @@ impl Snapshot {
         self.policy = Arc::new(Policy::new(self.roles.values().cloned().chain(built_in)));
     }
 
+    #[cfg(test)]
+    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
     pub(super) const fn set_revision(&mut self, revision: Revision) {
         self.revision = revision;
     }
+}
+
+/// When a partner is to be marked as expired, unless it is already.
+fn expiry(partner: &AllowedPartner) -> Option<(Timestamp, DomainName)> {
+    let time = partner.terms.expire_time.filter(|_| !partner.expired)?;
+    Some((time, partner.domain.clone()))
 }
 
 /// Two sequences, each by name, as one by name.

@@ -21,13 +21,16 @@ use super::{
     Current, Error, Kind, Options, Snapshot, audit,
     draft::Draft,
     log::{Entry, Mark},
+    retention,
 };
 use crate::{
     domain::{
         Revision, Violation,
         audit::{Actor, AuditEntry, ChainHead, Checkpoint, Event},
     },
-    store::{Answer, AnswerResult, Commit, ReplicaWrite, RequestKey, Store, StoreError, Write},
+    store::{
+        Answer, AnswerResult, Commit, Compacted, ReplicaWrite, RequestKey, Store, StoreError, Write,
+    },
 };
 
 /// How long the answer to a request is kept for its retries (AIP-155).
@@ -73,6 +76,7 @@ enum Message {
     ForgetAnswers(oneshot::Sender<Result<usize, Error>>),
     Record(Vec<(Actor, Event)>, oneshot::Sender<Result<(), Error>>),
     Seal(oneshot::Sender<Result<Checkpoint, Error>>),
+    Compact(Revision, oneshot::Sender<Result<Revision, Error>>),
     Close,
 }
 
@@ -201,6 +205,14 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
     }
 
+    /// Removes commits before `before` from the log, a step of them. Returns the oldest one left.
+    pub(super) async fn compact(&self, before: Revision) -> Result<Revision, Error> {
+        self.refuse_if_failed()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Compact(before, reply))?;
+        answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
+
     pub(super) fn failure(&self) -> Option<String> {
         self.failure.get().cloned()
     }
@@ -266,7 +278,10 @@ impl Desk {
                     Message::Keep(keep) => keeps.push(keep),
                     Message::ForgetAnswers(reply) => {
                         let forgotten = self.store.forget_answers(Timestamp::now());
-                        let _ = reply.send(forgotten.map_err(Error::from));
+                        let _ = reply.send(forgotten.map_err(|error| self.failed(&error)));
+                    }
+                    Message::Compact(before, reply) => {
+                        let _ = reply.send(self.compact(before));
                     }
                     Message::Record(events, reply) => drop(reply.send(self.chain(events))),
                     Message::Seal(reply) => drop(reply.send(self.seal())),
@@ -321,11 +336,22 @@ impl Desk {
         Ok(())
     }
 
-    /// Takes no more writes.
+    fn compact(&self, before: Revision) -> Result<Revision, Error> {
+        let Compacted { oldest_revision, purged } =
+            self.store.compact(before, retention::STEP).map_err(|error| self.failed(&error))?;
+        let mut snapshot = Snapshot::clone(&self.current.snapshot.load());
+        snapshot.forget(oldest_revision, &purged);
+        // Nothing happened at a revision, so the bell does not ring.
+        self.current.snapshot.store(Arc::new(snapshot));
+        Ok(oldest_revision)
+    }
+
+    /// Remembers that the store has failed, so that no further write is taken.
     fn failed(&self, error: &StoreError) -> Error {
         let reason = error.to_string();
-        tracing::error!(error = reason, "the store failed; no more writes are taken");
-        let _ = self.failure.set(reason.clone());
+        if self.failure.set(reason.clone()).is_ok() {
+            tracing::error!(error = reason, "the store failed; no more writes are taken");
+        }
         Kind::ReadOnly { reason }.into()
     }
 
@@ -433,20 +459,20 @@ impl Desk {
     fn finish(&mut self, group: Group) {
         if !group.writes.is_empty() {
             if let Err(error) = self.store.write(&group.writes) {
-                let reason = error.to_string();
-                tracing::error!(error = reason, "the store failed; no more writes are taken");
                 for (reply, _) in group.replies {
-                    let _ = reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
+                    let _ = reply.send(Err(self.failed(&error)));
                 }
                 for reply in group.kept {
-                    let _ = reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
+                    let _ = reply.send(Err(self.failed(&error)));
                 }
-                let _ = self.failure.set(reason);
                 return;
             }
             self.head = group.head;
             self.current.audit.send_replace(group.head);
-            self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
+            // Answers and replicas alone are no news to those who read and watch.
+            if !group.marks.is_empty() {
+                self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
+            }
         }
         for (reply, committed) in group.replies {
             let _ = reply.send(Ok(committed));

@@ -14,20 +14,23 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, CallService, DEV_REFRESH_INTERVAL,
-    REPLICA_SAVE_INTERVAL, Reload, Security, Shutdown, audit_key, door::GrpcDoor, every, health,
-    layered, on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
+    HISTORY_SWEEP_INTERVAL, REPLICA_SAVE_INTERVAL, Reload, STREAM_SWEEP_INTERVAL, Security,
+    Shutdown, audit_key, door::GrpcDoor, every, expire_in_time, health, layered, on_hangup,
+    reflection, reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
-        issuer::{AuthConfigError, KeySource},
+        failures::{FailureLimits, Failures},
+        incident::Incidents,
+        issuer::AuthConfigError,
         layer::AuthLayer,
-        token::{TokenLimits, Verifier},
+        token::Verifier,
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     domain::audit::{Actor, Event},
-    grpc,
-    registry::{self, Registry, log::TailLimits, replicas::ReplicaOptions},
+    grpc::{self, watch::Streams},
+    registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -37,6 +40,8 @@ use crate::{
 pub struct Assembly {
     registry: Arc<Registry>,
     verifier: Arc<Verifier>,
+    failure_limits: FailureLimits,
+    incidents: Arc<Incidents>,
     security: Security,
     limits: Limits,
     reflection: bool,
@@ -83,8 +88,8 @@ pub enum StartError {
 /// # Errors
 /// What cannot be read, or does not fit together.
 pub fn credentials(config: &Config) -> Result<(Verifier, Security), StartError> {
-    let Auth { issuers, max_token_bytes } = config.auth.clone();
-    let verifier = Verifier::new(issuers, TokenLimits { max_token_bytes })?;
+    let Auth { issuers, tokens, failures: _ } = config.auth.clone();
+    let verifier = Verifier::new(issuers, tokens)?;
     let security = match &config.tls {
         Some(tls) => Security::Tls(Arc::new(ServerTls::load(tls, Timestamp::now())?)),
         None => Security::PlainText,
@@ -127,7 +132,8 @@ impl Assembly {
             data_dir,
             dev: _,
             tls: _,
-            auth: _,
+            auth,
+            history,
             limits,
             log: _,
             server,
@@ -141,6 +147,7 @@ impl Assembly {
             write_queue_length: limits.write_queue,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
+            retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
             tail: TailLimits { commits: limits.watch_tail_commits, bytes: limits.watch_tail_bytes },
             replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
@@ -151,6 +158,8 @@ impl Assembly {
         Ok(Self {
             registry,
             verifier,
+            failure_limits: auth.failures,
+            incidents: Arc::new(Incidents::new()),
             security,
             limits,
             reflection,
@@ -207,14 +216,20 @@ impl Assembly {
         };
         let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
-        let mut routes =
-            grpc::routes(&self.registry, limits, Arc::new(standing)).add_service(health_service);
+        let streams = Arc::new(Streams::new(limits, Arc::new(standing)));
+        let swept = streams.clone();
+        tasks.spawn(every(STREAM_SWEEP_INTERVAL, shutdown.clone(), move || {
+            swept.sweep();
+            std::future::ready(())
+        }));
+        let mut routes = grpc::routes(&self.registry, limits, streams).add_service(health_service);
         if self.reflection {
             routes = routes.add_service(reflection(shutdown.clone()));
         }
         let door = GrpcDoor::new(self.registry.clone());
         let routes = ServiceExt::<Request<Body>>::map_response(routes.prepare(), in_our_terms);
-        let authenticated = AuthLayer::new(self.verifier.clone(), door).layer(routes);
+        let failures = Failures::new(self.failure_limits, self.incidents.clone());
+        let authenticated = AuthLayer::new(self.verifier.clone(), failures, door).layer(routes);
         layered(authenticated, &self.limits)
     }
 
@@ -227,7 +242,11 @@ impl Assembly {
         tasks.spawn(on_hangup(now.clone())?);
         tasks.spawn(reload_on_change(self.reloads, self.reload_interval, now, shutdown.clone()));
 
+        for keeper in self.verifier.keepers() {
+            tasks.spawn(keeper);
+        }
         let registry = self.registry;
+        tasks.spawn(expire_in_time(registry.clone(), shutdown.clone()));
         let replicas = registry.clone();
         tasks.spawn(every(REPLICA_SAVE_INTERVAL, shutdown.clone(), move || save(replicas.clone())));
         let (waits, ending) = (registry.clone(), shutdown.clone());
@@ -237,6 +256,10 @@ impl Assembly {
         });
         let audited = registry.clone();
         tasks.spawn(every(AUDIT_SEAL_INTERVAL, shutdown.clone(), move || seal(audited.clone())));
+        let history = registry.clone();
+        tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
+            compact(history.clone())
+        }));
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
         if let Some(folder) = self.development {
@@ -287,6 +310,20 @@ async fn sweep(registry: Arc<Registry>) {
     }
 }
 
+async fn compact(registry: Arc<Registry>) {
+    loop {
+        match registry.compact_history().await {
+            Ok(0) => return,
+            Ok(commits) => tracing::debug!(commits, "removed history that is kept no longer"),
+            // The writer said so once, or is busy, or goes away; the next sweep tries again.
+            Err(error) => {
+                tracing::debug!(?error, "cannot remove old history now");
+                return;
+            }
+        }
+    }
+}
+
 async fn save(registry: Arc<Registry>) {
     if let Err(error) = registry.save_replicas().await {
         tracing::warn!(?error, "what the replicas report cannot be kept yet");
@@ -311,12 +348,7 @@ fn reloads(config: &Config, verifier: &Arc<Verifier>, security: &Security) -> Ve
 
 fn keys(config: &Config, verifier: Arc<Verifier>) -> Reload {
     let sources = config.auth.issuers.iter().flat_map(|issuer| &issuer.keys);
-    let files = sources.map(|source| {
-        let (KeySource::PemFile { path, .. }
-        | KeySource::JwksFile { path, .. }
-        | KeySource::SecretFile { path, .. }) = source;
-        path.clone()
-    });
+    let files = sources.flat_map(|source| source.files().map(PathBuf::from));
     Reload::new("keys of token issuers", files.collect(), move || {
         let failed = verifier.reload().failed;
         let lines: Vec<String> = failed.iter().map(ToString::to_string).collect();

@@ -1,6 +1,6 @@
 //! One connection: handshake, HTTP/2, an end in good order.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -11,6 +11,7 @@ use tower::ServiceExt;
 
 use super::{CallService, Security, Shutdown, concurrency::held};
 use crate::{
+    auth::certificate::{ClientCertificate, Unreadable},
     config::Limits,
     telemetry::Peer,
     tls::{HandshakeError, Transport},
@@ -66,7 +67,10 @@ impl<S: CallService> Connections<S> {
             () = self.shutdown.draining() => return,
         };
         match shaken {
-            Ok(io) => self.serve(io, peer).await,
+            Ok(io) => match certificate(&io) {
+                Ok(certificate) => self.serve(io, peer, certificate).await,
+                Err(error) => tracing::debug!(%peer, %error, "no connection came about"),
+            },
             Err(error) => tracing::debug!(%peer, %error, "no connection came about"),
         }
     }
@@ -78,11 +82,19 @@ impl<S: CallService> Connections<S> {
         }
     }
 
-    async fn serve(&self, io: Transport<TcpStream>, peer: SocketAddr) {
+    async fn serve(
+        &self,
+        io: Transport<TcpStream>,
+        peer: SocketAddr,
+        certificate: Option<Arc<ClientCertificate>>,
+    ) {
         let (sender, mut running) = watch::channel(0);
         let service = self.service.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(Arc::clone(certificate));
+            }
             let running = Running::new(&sender);
             let answer = service.clone().oneshot(request.map(Body::new));
             async move { answer.await.map(|response| response.map(|body| held(body, running))) }
@@ -122,6 +134,13 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.send_modify(|running| *running -= 1);
     }
+}
+
+/// What the client's own certificate says, if it has shown one. One that cannot be read ends the
+/// connection: it must not pass for none.
+fn certificate<S>(io: &Transport<S>) -> Result<Option<Arc<ClientCertificate>>, Unreadable> {
+    let certificate = io.peer_certificates().first();
+    certificate.map(|der| ClientCertificate::from_der(der).map(Arc::new)).transpose()
 }
 
 /// Waits until no call has run for `period`.

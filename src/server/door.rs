@@ -1,10 +1,10 @@
 //! The gRPC door of the authentication layer: what a method asks for, and how a refusal looks.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Extensions, Response};
 use jiff::Timestamp;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 
 use crate::{
     auth::{
@@ -14,7 +14,7 @@ use crate::{
     },
     grpc::methods,
     registry::Registry,
-    telemetry::RequestInfo,
+    telemetry::{Peer, RequestInfo},
 };
 
 /// Knows the methods by their descriptors and the roles by the registry.
@@ -40,6 +40,10 @@ impl Door for GrpcDoor {
         self.registry.policy()
     }
 
+    fn source(&self, extensions: &Extensions) -> Option<IpAddr> {
+        extensions.get().map(|Peer(address)| address.ip())
+    }
+
     fn identified(&self, extensions: &Extensions, caller: &Caller) {
         self.registry.sightings().note(caller, Timestamp::now());
         if let Some(info) = extensions.get::<Arc<RequestInfo>>() {
@@ -49,5 +53,11 @@ impl Door for GrpcDoor {
 
     fn reject(&self, rejection: Rejection) -> Response<Body> {
         Status::from(rejection).into_http()
+    }
+
+    /// An error that comes before any message is in the head of the response.
+    fn denies(&self, response: &Response<Body>) -> bool {
+        let status = Status::from_header_map(response.headers());
+        status.is_some_and(|status| status.code() == Code::PermissionDenied)
     }
 }

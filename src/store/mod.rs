@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::{
-    AllowedPartner, Revision,
+    AllowedPartner, DomainName, Revision,
     audit::{Actor, AuditEntry, ChainHead},
     replica::{Replica, ReplicaId},
     revocation::Revocation,
@@ -132,6 +132,15 @@ pub struct Write {
     pub replicas: Vec<ReplicaWrite>,
 }
 
+/// What a compaction did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// The oldest revision whose commit is still in the log; the next one if the log is empty.
+    pub oldest_revision: Revision,
+    /// The deleted partners that went with their history, by domain.
+    pub purged: Vec<DomainName>,
+}
+
 /// The state at the last revision, as it is found when a store is opened.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -223,6 +232,17 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`StoreError::Io`] as for [`Store::write`].
     fn forget_answers(&self, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// Removes the commits before `before` from the log, oldest first, at most `limit` of them.
+    /// Fewer go if they are large, so that a writer is not kept waiting for long, but one goes if
+    /// there is any. With the commit that deleted a partner goes the deleted partner, if nothing
+    /// was done to it since. The audit and the kept answers stay. All of it is on the disk when
+    /// this returns. A reader of the history that is under way gets [`StoreError::Compacted`].
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] as for [`Store::write`]; [`StoreError::Damaged`] if a commit does not
+    /// pass its check, and no later write is taken then.
+    fn compact(&self, before: Revision, limit: usize) -> Result<Compacted, StoreError>;
 
     /// The bytes taken on disk.
     fn size_on_disk(&self) -> u64;

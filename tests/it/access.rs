@@ -37,7 +37,8 @@ async fn call(actor: &Actor, path: &'static str, validate_only: bool) -> Option<
     client.ready().await.expect("the connection is up");
     let codec = tonic_prost::ProstCodec::<DynamicMessage, ()>::default();
     let path = http::uri::PathAndQuery::from_static(path);
-    match client.unary(tonic::Request::new(message), path, codec).await {
+    // Asks a method with one response and one with a stream alike; the head tells enough.
+    match client.server_streaming(tonic::Request::new(message), path, codec).await {
         Ok(_) => Some(Code::Ok),
         Err(status) => Some(status.code()),
     }
@@ -260,7 +261,13 @@ async fn every_permission_is_listed_with_the_methods_that_ask_for_it() {
         .filter(|permission| permission.methods.is_empty() || permission.description.is_empty())
         .map(|permission| permission.permission)
         .collect();
-    assert!(unused.is_empty(), "{unused:?}");
+    // No method asks for them: they add to what a watch shows, and to what others allow.
+    let adding = [
+        "federationSettings.getDialbackPassphrase",
+        "permissions.testOthers",
+        "roles.escalate",
+    ];
+    assert_eq!(unused, adding);
 }
 
 #[tokio::test]

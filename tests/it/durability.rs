@@ -1,139 +1,14 @@
-//! What was acknowledged is there after a restart, an orderly end and a kill -9.
+//! What was acknowledged is there after a restart, and for as long as it is to be kept. `crash/` has
+//! the ends that are not orderly.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
-use partnerd::proto::v1::AllowedPartner;
+use partnerd::proto::v1::{GetAllowedPartnerRequest, StatusRequest};
+use tonic::Code;
 
 use crate::harness::{
     TestServer,
-    actor::{Actor, update},
+    actor::{Actor, name},
     process::DevServer,
 };
-
-/// How many times the server is killed.
-const ROUNDS: usize = 5;
-
-/// How many acknowledged writes a round waits for before it kills the server.
-const WRITES_PER_ROUND: usize = 60;
-
-/// Writes until the server is gone: creates partners, changes each, deletes every third. What was
-/// acknowledged is kept by the writer, the last write of each partner may or may not have counted.
-async fn write_until_gone(
-    admin: Actor,
-    prefix: String,
-    written: Arc<tokio::sync::Semaphore>,
-    gone: Arc<AtomicBool>,
-) -> Vec<Acknowledged> {
-    let mut partners = Vec::new();
-    for number in 0.. {
-        if gone.load(Ordering::Relaxed) {
-            break;
-        }
-        let domain = format!("{prefix}-{number}.example");
-        let mut partner =
-            Acknowledged { domain: domain.clone(), state: None, next: State::Owned("") };
-        partners.push(partner.clone());
-        let slot = partners.len() - 1;
-        if admin.create(&domain, AllowedPartner::default()).await.is_err() {
-            break;
-        }
-        partner.state = Some(State::Owned(""));
-        partner.next = State::Owned("changed");
-        partners[slot] = partner.clone();
-        let owner = AllowedPartner { owner: "changed".into(), ..Default::default() };
-        if admin.update(update(&domain, &["owner"], owner)).await.is_err() {
-            break;
-        }
-        partner.state = Some(State::Owned("changed"));
-        partner.next = if number % 3 == 0 { State::Deleted } else { State::Owned("changed") };
-        partners[slot] = partner.clone();
-        if number % 3 == 0 {
-            if admin.delete(&domain).await.is_err() {
-                break;
-            }
-            partner.state = Some(State::Deleted);
-            partners[slot] = partner;
-        }
-        written.add_permits(1);
-    }
-    partners
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    Owned(&'static str),
-    Deleted,
-}
-
-/// A partner as the last acknowledged write left it, and as the next one would have.
-#[derive(Clone, Debug)]
-struct Acknowledged {
-    domain: String,
-    state: Option<State>,
-    next: State,
-}
-
-async fn found(admin: &Actor, domain: &str) -> Option<State> {
-    match admin.get(domain).await {
-        Ok(partner) if partner.owner.is_empty() => Some(State::Owned("")),
-        Ok(_) => Some(State::Owned("changed")),
-        Err(status) if status.message().contains("deleted") => Some(State::Deleted),
-        Err(_) => None,
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_under_write_load_loses_no_acknowledged_write() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut all: Vec<Acknowledged> = Vec::new();
-    for round in 0..ROUNDS {
-        let server = DevServer::start(folder.path());
-        let admin = Actor::of_dev_server(folder.path()).await;
-        let written = Arc::new(tokio::sync::Semaphore::new(0));
-        let gone = Arc::new(AtomicBool::new(false));
-        let writers: Vec<_> = (0..4)
-            .map(|writer| {
-                let prefix = format!("r{round}w{writer}");
-                let (written, gone) = (Arc::clone(&written), Arc::clone(&gone));
-                tokio::spawn(write_until_gone(admin.clone(), prefix, written, gone))
-            })
-            .collect();
-        let enough = u32::try_from(WRITES_PER_ROUND).unwrap();
-        tokio::time::timeout(Duration::from_secs(60), written.acquire_many(enough))
-            .await
-            .expect("the server acknowledges writes")
-            .unwrap()
-            .forget();
-        server.kill();
-        gone.store(true, Ordering::Relaxed);
-        for writer in writers {
-            all.extend(writer.await.unwrap());
-        }
-        let server = DevServer::start(folder.path());
-        let admin = Actor::of_dev_server(folder.path()).await;
-        for partner in &all {
-            let found = found(&admin, &partner.domain).await;
-            assert!(
-                found == partner.state || found == Some(partner.next),
-                "round {round}: {partner:?} was found as {found:?}"
-            );
-        }
-        // The next round starts on what is now there.
-        for partner in &mut all {
-            partner.state = self::found(&admin, &partner.domain).await;
-            partner.next = partner.state.unwrap_or(partner.next);
-        }
-        all.retain(|partner| partner.state.is_some());
-        assert!(server.terminate().success());
-    }
-    assert!(all.len() >= ROUNDS * WRITES_PER_ROUND / 3);
-}
 
 #[tokio::test]
 async fn a_restart_changes_nothing() {
@@ -167,4 +42,50 @@ async fn a_second_server_on_the_same_folder_is_refused_and_harms_nothing() {
     let admin = Actor::of_dev_server(folder.path()).await;
     admin.create_plain("contoso.com").await;
     drop(first);
+}
+
+/// How far back the history goes, as the status says it.
+async fn oldest_revision(admin: &Actor) -> i64 {
+    let status = admin.maintenance().status(StatusRequest {}).await.unwrap();
+    status.into_inner().oldest_revision
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_history_goes_while_the_server_runs_and_deleted_partners_go_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--set", "history.max_commits=20"];
+    let server = DevServer::start_with(folder.path(), &settings);
+    let admin = Actor::of_dev_server(folder.path()).await;
+    for domain in ["early.example", "kept.example"] {
+        admin.create_plain(domain).await;
+    }
+    admin.delete("early.example").await.unwrap();
+    let show_deleted = GetAllowedPartnerRequest {
+        name: name("early.example"),
+        show_deleted: true,
+        ..Default::default()
+    };
+    admin.partners().get_allowed_partner(show_deleted.clone()).await.unwrap();
+    for number in 0..40 {
+        admin.create_plain(&format!("p{number}.example")).await;
+    }
+    assert_eq!(admin.revision().await, 43);
+    while oldest_revision(&admin).await < 24 {
+        tokio::task::yield_now().await;
+    }
+    let gone = admin.partners().get_allowed_partner(show_deleted).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+    assert_eq!(admin.undelete("early.example").await.unwrap_err().code(), Code::NotFound);
+    admin.get("kept.example").await.unwrap();
+    assert_eq!(admin.revision().await, 43);
+    assert!(server.terminate().success());
+
+    let server = DevServer::start_with(folder.path(), &settings);
+    let admin = Actor::of_dev_server(folder.path()).await;
+    assert_eq!(oldest_revision(&admin).await, 24);
+    admin.get("kept.example").await.unwrap();
+    // The name is as free as one that was never used.
+    let anew = admin.create_plain("early.example").await;
+    assert_eq!(anew.revision, 44);
+    assert!(server.terminate().success());
 }

@@ -69,7 +69,11 @@ const ROOMS: &[Room] = &[
     room("telemetry", &["config", "domain"], &["prost", "sled"]),
     room("dev", &["auth", "certs", "config", "domain", "files", "tls"], WIRE),
     room("server", EVERYTHING, &["prost", "sled"]),
-    room("commands", &["agent", "certs", "config", "dev", "server", "store", "telemetry"], WIRE),
+    room(
+        "commands",
+        &["agent", "certs", "config", "dev", "server", "store", "systemd", "telemetry"],
+        WIRE,
+    ),
     room("bin", &["cli", "commands", "store"], &["tonic", "prost"]),
 ];
 

@@ -5,15 +5,25 @@
 mod harness;
 
 mod access;
+mod agent;
 mod audit;
 mod cli;
 mod cli_files;
+mod crash;
 mod durability;
+mod expiry;
 mod filters;
+mod history;
 mod hostile;
+mod identities;
+mod informer;
+mod issuers;
 mod layers;
 mod lists;
+mod logins;
+mod oidc_provider;
 mod partners;
+mod replicas;
 mod resolve;
 mod revocations;
 mod roles;

@@ -7,6 +7,7 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::{Command, seconds};
@@ -45,8 +46,8 @@ impl Ejabberd {
             format!("ejabberd cannot be reached at {api}: {error}; does it run, with mod_http_api?")
         })?;
         match status {
-            StatusCode::OK => serde_json::from_slice::<String>(&body)
-                .map_err(|_| "ejabberd answers something else than its module would".into()),
+            StatusCode::OK => answer_in(&body)
+                .ok_or_else(|| "ejabberd answers something else than its module would".into()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(format!("ejabberd refuses the agent ({status}); let it in by api_permissions"))
             }
@@ -75,5 +76,31 @@ impl Ejabberd {
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
         let body = body.collect().await.map_err(io::Error::other)?;
         Ok((status, body.to_bytes()))
+    }
+}
+
+/// The text inside what the API makes of a command's result: `{"res": TEXT}` in the first version of
+/// the API, TEXT alone in later ones.
+fn answer_in(body: &[u8]) -> Option<String> {
+    match serde_json::from_slice(body).ok()? {
+        Value::String(text) => Some(text),
+        Value::Object(mut fields) => match fields.remove("res")? {
+            Value::String(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_found_in_either_form() {
+        for body in [r#""{}""#, r#"{"res":"{}"}"#] {
+            assert_eq!(answer_in(body.as_bytes()).as_deref(), Some("{}"), "{body}");
+        }
+        assert_eq!(answer_in(b"0"), None);
     }
 }

@@ -4,8 +4,12 @@
 //! the agent does: it leaves out who is suspended or expired, renders an empty list when the lease
 //! has run out and the policy says so, and reports everything that it was not told is enforced.
 //! What the command refuses is taken back: the file is again what it was.
+//!
+//! The command is run by the shell, with `PARTNERD_FILE`, `PARTNERD_GENERATION`, and
+//! `PARTNERD_REMOVED_FILE`: a file with the names that are gone, one a line.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -37,6 +41,9 @@ const MAX_COMPLAINT_CHARS: usize = 500;
 
 const TEMPLATE: &str = "template";
 
+/// The ending of the file that keeps the lease.
+const LEASE: &str = ".lease";
+
 /// The name in the answer of who enforces.
 const SERVER: &str = "file";
 
@@ -54,6 +61,8 @@ pub struct Files {
 #[derive(Debug)]
 struct InForce {
     content: String,
+    /// The names allowed by it, sorted.
+    names: BTreeSet<String>,
     generation: i64,
     partners: i64,
     applied_at: SystemTime,
@@ -79,7 +88,7 @@ impl Files {
             Form::Template(path) => Some(template(path)?),
             Form::Json | Form::List => None,
         };
-        let lease = fs::read(lease_path(&options.output))
+        let lease = fs::read(beside(&options.output, LEASE))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(Self { options, template, roster: None, lease, in_force: None })
@@ -110,10 +119,11 @@ impl Files {
             return self.without_roster(now, stale).await;
         };
         let allowed = if stale { Vec::new() } else { allowed(&roster, now) };
-        let content = self.rendered(&roster, &allowed)?;
+        let names = allowed.iter().flat_map(|entry| line::names(&entry.partner)).collect();
+        let content = self.rendered(&roster, &allowed, &names)?;
         let partners = i64::try_from(allowed.len()).unwrap_or(i64::MAX);
         let generation = roster.generation();
-        self.put(InForce { content, generation, partners, applied_at: now, stale }).await?;
+        self.put(InForce { content, names, generation, partners, applied_at: now, stale }).await?;
         Ok(Reply { answer: self.answer(), in_step: true })
     }
 
@@ -128,9 +138,10 @@ impl Files {
                         .into());
                 }
             };
-            let empty =
-                InForce { content: nobody, generation: 0, partners: 0, applied_at: now, stale };
-            self.put(empty).await?;
+            let names = BTreeSet::new();
+            let (content, generation, partners) = (nobody, 0, 0);
+            self.put(InForce { content, names, generation, partners, applied_at: now, stale })
+                .await?;
         }
         Ok(Reply { answer: self.answer(), in_step: false })
     }
@@ -142,6 +153,7 @@ impl Files {
             return Ok(());
         }
         let before = fs::read(&self.options.output).ok();
+        self.write_removed(&wanted.names)?;
         self.write(wanted.content.as_bytes())?;
         if let Err(why) = self.run_command(wanted.generation).await {
             if let Some(before) = before {
@@ -159,11 +171,22 @@ impl Files {
             .map_err(|error| format!("{} cannot be written: {error}", output.display()))
     }
 
+    /// Tells the command which names are gone, so that it can close their streams. Before the first
+    /// application nobody knows what was there.
+    fn write_removed(&self, names: &BTreeSet<String>) -> Result<(), String> {
+        let before = self.in_force.iter().flat_map(|before| before.names.difference(names));
+        let text: String = before.flat_map(|name| [name.as_str(), "\n"]).collect();
+        let path = beside(&self.options.output, ".removed");
+        files::replace(&path, text.as_bytes(), Access::Group)
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    }
+
     async fn run_command(&self, generation: i64) -> Result<(), String> {
         let Some(command) = &self.options.command else { return Ok(()) };
         let running = Command::new("sh")
             .args(["-c", command])
             .env("PARTNERD_FILE", &self.options.output)
+            .env("PARTNERD_REMOVED_FILE", beside(&self.options.output, ".removed"))
             .env("PARTNERD_GENERATION", generation.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -182,9 +205,14 @@ impl Files {
         Err(format!("the command failed ({}): {said}", output.status))
     }
 
-    fn rendered(&self, roster: &Roster, allowed: &[&Entry]) -> Result<String, String> {
+    fn rendered(
+        &self,
+        roster: &Roster,
+        allowed: &[&Entry],
+        names: &BTreeSet<String>,
+    ) -> Result<String, String> {
         match (&self.options.form, &self.template) {
-            (Form::List, _) => Ok(listed(allowed)),
+            (Form::List, _) => Ok(names.iter().flat_map(|name| [name.as_str(), "\n"]).collect()),
             (_, Some(template)) => filled_in(template, roster, allowed),
             _ => in_json(roster, allowed),
         }
@@ -211,10 +239,18 @@ impl Files {
     /// What the roster asks for and nobody has said is enforced.
     fn omitted(&self, roster: &Roster) -> Vec<Unenforced> {
         let claimed = |property: &str| self.options.enforces.iter().any(|name| name == property);
-        PROPERTIES
-            .iter()
-            .filter(|(property, _)| !claimed(property))
-            .filter_map(|(property, asks)| {
+        // A list cannot say who is kept out.
+        let mode =
+            (roster.settings().mode() == FederationMode::AllowAllExceptSuspended).then(|| {
+                Unenforced {
+                    property: "federation_settings.mode".to_owned(),
+                    reason: "the file holds who is allowed, so it is as for ALLOW_LISTED"
+                        .to_owned(),
+                    ..Unenforced::default()
+                }
+            });
+        let properties = PROPERTIES.iter().filter(|(property, _)| !claimed(property)).filter_map(
+            |(property, asks)| {
                 let concerned: Vec<_> =
                     roster.entries().filter(|entry| asks(&entry.partner)).collect();
                 let examples = concerned.iter().take(10);
@@ -224,8 +260,9 @@ impl Files {
                     partners: i64::try_from(concerned.len()).unwrap_or(i64::MAX),
                     examples: examples.map(|entry| line::domain(&entry.partner).into()).collect(),
                 })
-            })
-            .collect()
+            },
+        );
+        mode.into_iter().chain(properties).collect()
     }
 
     /// Notes when the service was heard and what it says of being cut off.
@@ -235,7 +272,7 @@ impl Files {
         if self.lease.as_ref() == Some(&lease) {
             return;
         }
-        let path = lease_path(&self.options.output);
+        let path = beside(&self.options.output, LEASE);
         let kept = serde_json::to_vec(&lease)
             .map_err(io::Error::other)
             .and_then(|bytes| files::replace(&path, &bytes, Access::Group));
@@ -287,16 +324,6 @@ fn allowed(roster: &Roster, now: SystemTime) -> Vec<&Entry> {
     roster.entries().filter(is_allowed).collect()
 }
 
-/// One name a line, sorted by partner.
-fn listed(allowed: &[&Entry]) -> String {
-    let mut text = String::new();
-    for name in allowed.iter().flat_map(|entry| line::names(&entry.partner)) {
-        text.push_str(&name);
-        text.push('\n');
-    }
-    text
-}
-
 fn in_json(roster: &Roster, allowed: &[&Entry]) -> Result<String, String> {
     let document = serde_json::json!({
         "generation": roster.generation(),
@@ -344,8 +371,9 @@ fn template(path: &Path) -> Result<Environment<'static>, OptionsError> {
     Ok(environment)
 }
 
-fn lease_path(output: &Path) -> PathBuf {
+/// The file whose name is that of `output` and this ending.
+fn beside(output: &Path, ending: &str) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
-    name.push(".lease");
+    name.push(ending);
     name.into()
 }

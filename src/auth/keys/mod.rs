@@ -7,7 +7,11 @@
 //! PEM and JWKS keys go the same way: both become a `Jwk`, and one function makes a
 //! `VerificationKey` of it.
 
+mod fetch;
+mod online;
+mod ring;
 mod source;
+mod url;
 
 use std::{fmt, sync::Arc};
 
@@ -18,9 +22,11 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, ThumbprintHash},
 };
 
-pub(super) use self::source::KeyFiles;
-use self::source::load_source;
-use super::issuer::KeySource;
+pub use self::fetch::FetchLimits;
+pub(super) use self::{
+    online::{Endpoint, Online, Wait},
+    ring::KeyRing,
+};
 
 /// The least RSA modulus, in bits (RFC 7518 section 3.3).
 const MIN_RSA_BITS: usize = 2048;
@@ -28,8 +34,8 @@ const MIN_RSA_BITS: usize = 2048;
 /// The keys of one issuer at one time. No two have the same id.
 #[derive(Debug)]
 pub(super) struct KeySet {
-    keys: Vec<VerificationKey>,
-    fingerprint: digest::Digest,
+    keys: Vec<Arc<VerificationKey>>,
+    missing: bool,
 }
 
 /// A key and the one algorithm it is for.
@@ -55,34 +61,6 @@ enum Material {
 }
 
 impl KeySet {
-    /// Makes the keys out of `files`, which are those of `sources` in the same order.
-    ///
-    /// # Errors
-    /// The first key that is unusable: one line that names the file and the remedy.
-    pub(super) fn load(
-        sources: &[KeySource],
-        files: &KeyFiles,
-        accepted: &[Algorithm],
-    ) -> Result<Self, String> {
-        let mut keys = Vec::<VerificationKey>::new();
-        for (source, content) in sources.iter().zip(&files.0) {
-            let path = source.path();
-            let loaded = load_source(source, content, accepted)
-                .map_err(|problem| format!("key file {}: {problem}", path.display()))?;
-            for key in loaded {
-                if keys.iter().any(|other| other.id == key.id) {
-                    return Err(format!(
-                        "key file {}: the key id `{}` is there twice; give every key its own `kid`",
-                        path.display(),
-                        key.id
-                    ));
-                }
-                keys.push(key);
-            }
-        }
-        Ok(Self { keys, fingerprint: files.fingerprint() })
-    }
-
     /// The key for a token with this `kid` and `alg`.
     ///
     /// # Errors
@@ -91,7 +69,7 @@ impl KeySet {
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<&VerificationKey, NoKey> {
+    ) -> Result<&Arc<VerificationKey>, NoKey> {
         let Some(kid) = kid else {
             let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
             return match (fitting.next(), fitting.next()) {
@@ -111,9 +89,24 @@ impl KeySet {
         self.keys.iter().any(|key| &*key.id == id && key.fingerprint == *fingerprint)
     }
 
-    /// Whether it was made from files with this fingerprint.
-    pub(super) fn is_from(&self, fingerprint: &digest::Digest) -> bool {
-        self.fingerprint.as_ref() == fingerprint.as_ref()
+    /// Whether a source has not been reached yet, so that a key may be missing.
+    pub(super) const fn is_missing_some(&self) -> bool {
+        self.missing
+    }
+
+    /// How many keys there are.
+    pub(super) const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether it has the same keys as another, and lacks as much.
+    fn is_same(&self, other: &Self) -> bool {
+        let same = |(one, two): (&Arc<VerificationKey>, &Arc<VerificationKey>)| {
+            one.id == two.id && one.fingerprint == two.fingerprint
+        };
+        self.missing == other.missing
+            && self.keys.len() == other.keys.len()
+            && self.keys.iter().zip(&other.keys).all(same)
     }
 
     /// The ids of its keys.
@@ -265,7 +258,7 @@ fn public_material(
     let parsed = match parameters {
         AlgorithmParameters::RSA(key) => {
             let components = lc::RsaPublicKeyComponents { n: bytes(&key.n)?, e: bytes(&key.e)? };
-            check_rsa_size(&components.n)?;
+            check_rsa(&components.n, &components.e)?;
             components.to_parsed_public_key(rsa_parameters(algorithm))
         }
         AlgorithmParameters::EllipticCurve(key) => {
@@ -295,10 +288,15 @@ fn rsa_parameters(algorithm: Algorithm) -> &'static lc::RsaParameters {
     }
 }
 
-fn check_rsa_size(modulus: &[u8]) -> Result<(), String> {
-    let significant = modulus.iter().skip_while(|octet| **octet == 0);
-    let bits = match significant.clone().next() {
-        Some(first) => significant.count() * 8 - first.leading_zeros() as usize,
+/// A key of the size that RFC 7518 section 3.3 asks for, with an exponent that is one: with 1,
+/// anybody can sign.
+fn check_rsa(modulus: &[u8], exponent: &[u8]) -> Result<(), String> {
+    let significant = |octets: &[u8]| -> Vec<u8> {
+        octets.iter().copied().skip_while(|octet| *octet == 0).collect()
+    };
+    let modulus = significant(modulus);
+    let bits = match modulus.first() {
+        Some(first) => modulus.len() * 8 - first.leading_zeros() as usize,
         None => 0,
     };
     if bits < MIN_RSA_BITS {
@@ -306,5 +304,9 @@ fn check_rsa_size(modulus: &[u8]) -> Result<(), String> {
             "its RSA key has {bits} bits; make one of at least {MIN_RSA_BITS} (RFC 7518 section 3.3)"
         ));
     }
-    Ok(())
+    match significant(exponent)[..] {
+        [] | [1] => Err("its RSA key has an exponent below 3; make another".into()),
+        [.., last] if last % 2 == 0 => Err("its RSA key has an even exponent; make another".into()),
+        _ => Ok(()),
+    }
 }

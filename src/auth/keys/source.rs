@@ -2,7 +2,6 @@
 
 use std::{fmt, fs::File, io::Read, path::Path};
 
-use aws_lc_rs::digest;
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, Jwk, KeyOperations, PublicKeyUse},
@@ -16,39 +15,18 @@ use crate::auth::issuer::{KeySource, parse_algorithm};
 /// The largest key file that is read, in octets.
 const MAX_KEY_FILE: u64 = 1 << 20;
 
-/// A source's files as they were read: what tells whether anything has changed.
-pub(in crate::auth) struct KeyFiles(pub(super) Vec<Zeroizing<Vec<u8>>>);
-
 #[derive(Deserialize)]
 struct KeySetDocument {
-    keys: Vec<serde_json::Map<String, serde_json::Value>>,
+    keys: Vec<Member>,
 }
 
-impl KeyFiles {
-    /// Reads the file of every source.
-    ///
-    /// # Errors
-    /// The first file that cannot be read, with the reason.
-    pub(in crate::auth) fn read(sources: &[KeySource]) -> Result<Self, String> {
-        sources
-            .iter()
-            .map(|source| read_key_file(source.path()))
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
+type Member = serde_json::Map<String, serde_json::Value>;
 
-    /// Differs whenever the contents differ.
-    pub(in crate::auth) fn fingerprint(&self) -> digest::Digest {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for file in &self.0 {
-            context.update(&(file.len() as u64).to_be_bytes());
-            context.update(file);
-        }
-        context.finish()
-    }
-}
-
-fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+/// Reads the file of a source.
+///
+/// # Errors
+/// If it cannot be read, with the reason.
+pub(super) fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let describe = |problem: &dyn fmt::Display| {
         format!("key file {}: {problem}; give a readable key file", path.display())
     };
@@ -63,8 +41,11 @@ fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     }
 }
 
-/// The keys of one source.
-pub(super) fn load_source(
+/// The keys in the file of a source.
+///
+/// # Errors
+/// The first key that is unusable.
+pub(super) fn load_file(
     source: &KeySource,
     content: &[u8],
     accepted: &[Algorithm],
@@ -82,41 +63,19 @@ pub(super) fn load_source(
             VerificationKey::from_secret(content, kid.as_deref(), algorithm, accepted)
                 .map(|key| vec![key])
         }
+        KeySource::JwksUrl { .. } | KeySource::Discovery { .. } => Ok(Vec::new()),
     }
 }
 
-/// The usable keys of a JWK set. Keys that are not for verifying signatures, of a type unknown
-/// here, or for an algorithm that is not accepted are passed over (RFC 7517 section 5).
+/// The usable keys of a JWK set in a file, where any key that is unusable is a mistake to be told.
 fn load_jwks(
     content: &[u8],
     default: Option<Algorithm>,
     accepted: &[Algorithm],
 ) -> Result<Vec<VerificationKey>, String> {
-    let document: KeySetDocument = serde_json::from_slice(content).map_err(|_| {
-        "it is not a JWK set, { \"keys\": [ ... ] } (RFC 7517 section 5)".to_owned()
-    })?;
     let mut keys = Vec::new();
-    for (index, member) in document.keys.into_iter().enumerate() {
-        if member.contains_key("d") {
-            return Err(
-                "it holds a private key; publish the public part only, and replace the key".into(),
-            );
-        }
-        let jwk = serde_json::from_value::<Jwk>(member.into())
-            .map_err(|_| format!("its key number {} is malformed; correct it", index + 1))?;
-        if !verifies_signatures(&jwk) {
-            continue;
-        }
-        let fits = fitting(&jwk.algorithm);
-        let stated = match jwk.common.key_algorithm.map(Algorithm::try_from) {
-            Some(Ok(algorithm)) if accepted.contains(&algorithm) => Some(algorithm),
-            Some(_) => continue,
-            None => default.filter(|algorithm| fits.contains(algorithm)),
-        };
-        if stated.is_none() && !fits.iter().any(|algorithm| accepted.contains(algorithm)) {
-            continue;
-        }
-        keys.push(VerificationKey::from_jwk(&jwk, jwk.common.key_id.as_deref(), stated, accepted)?);
+    for (index, member) in members(content)?.into_iter().enumerate() {
+        keys.extend(usable(member, index, default, accepted)?);
     }
     if keys.is_empty() {
         return Err(
@@ -124,6 +83,83 @@ fn load_jwks(
         );
     }
     Ok(keys)
+}
+
+/// What an issuer has published: the keys that are usable, and what is wrong with others.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub keys: Vec<VerificationKey>,
+    pub problems: Vec<String>,
+}
+
+/// The usable keys of a JWK set that an issuer has published.
+///
+/// One bad key must not keep a good one from coming into force, nor a removed one in force: it is
+/// left out, and told. A set without any usable key is an issuer that believes in none.
+///
+/// # Errors
+/// If it is no JWK set at all.
+pub(super) fn load_published(
+    content: &[u8],
+    default: Option<Algorithm>,
+    accepted: &[Algorithm],
+) -> Result<Published, String> {
+    let (mut keys, mut problems) = (Vec::<VerificationKey>::new(), Vec::new());
+    for (index, member) in members(content)?.into_iter().enumerate() {
+        match usable(member, index, default, accepted) {
+            Ok(key) => keys.extend(key),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let mut one_of_each = Vec::new();
+    for key in keys {
+        match one_of_each.iter().position(|other: &VerificationKey| other.id == key.id) {
+            None => one_of_each.push(key),
+            Some(place) if one_of_each[place].fingerprint == key.fingerprint => {}
+            Some(_) => problems.push(format!(
+                "it holds different keys with the same id `{}`, of which the first is taken",
+                key.id.escape_debug()
+            )),
+        }
+    }
+    Ok(Published { keys: one_of_each, problems })
+}
+
+fn members(content: &[u8]) -> Result<Vec<Member>, String> {
+    let document: KeySetDocument = serde_json::from_slice(content).map_err(|_| {
+        "it is not a JWK set, { \"keys\": [ ... ] } (RFC 7517 section 5)".to_owned()
+    })?;
+    Ok(document.keys)
+}
+
+/// The key that a member of a set holds. `None` if it is not for verifying signatures, of a type
+/// unknown here, or for an algorithm that is not accepted: it is passed over (RFC 7517 section 5).
+fn usable(
+    member: Member,
+    index: usize,
+    default: Option<Algorithm>,
+    accepted: &[Algorithm],
+) -> Result<Option<VerificationKey>, String> {
+    if member.contains_key("d") {
+        return Err(
+            "it holds a private key; publish the public part only, and replace the key".into()
+        );
+    }
+    let jwk = serde_json::from_value::<Jwk>(member.into())
+        .map_err(|_| format!("its key number {} is malformed; correct it", index + 1))?;
+    if !verifies_signatures(&jwk) {
+        return Ok(None);
+    }
+    let fits = fitting(&jwk.algorithm);
+    let stated = match jwk.common.key_algorithm.map(Algorithm::try_from) {
+        Some(Ok(algorithm)) if accepted.contains(&algorithm) => Some(algorithm),
+        Some(_) => return Ok(None),
+        None => default.filter(|algorithm| fits.contains(algorithm)),
+    };
+    if stated.is_none() && !fits.iter().any(|algorithm| accepted.contains(algorithm)) {
+        return Ok(None);
+    }
+    VerificationKey::from_jwk(&jwk, jwk.common.key_id.as_deref(), stated, accepted).map(Some)
 }
 
 fn verifies_signatures(jwk: &Jwk) -> bool {

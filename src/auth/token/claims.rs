@@ -2,19 +2,18 @@
 
 use std::fmt;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
 use super::error::TokenError;
+use crate::{auth::certificate::Thumbprint, domain::revocation::is_identifier};
 
-/// The most characters in a `sub`, `jti` or `kid`.
-const MAX_IDENTIFIER: usize = 256;
-
-/// A JSON object in which no name is there twice, at its top level.
+/// A JSON object in which no name is there twice, nor in any object within it.
 ///
 /// Parsers differ on which of two equal names wins, and so would two services that are shown the
 /// same token (RFC 7519 section 4 leaves the choice of refusing).
@@ -41,8 +40,7 @@ impl Claims {
         }
     }
 
-    /// A non-empty text of at most [`MAX_IDENTIFIER`] characters without control characters, that
-    /// may be absent.
+    /// A text that may be absent: of 1 to 256 characters, none of them a control character.
     pub(super) fn identifier(&self, name: &'static str) -> Result<Option<&str>, TokenError> {
         match self.text(name)? {
             Some(text) if !is_identifier(text) => Err(TokenError::ClaimInvalid(name)),
@@ -69,6 +67,22 @@ impl Claims {
         Ok(values.iter().any(|value| accepted.iter().any(|one| one == value)))
     }
 
+    /// The certificate that the token is bound to (`cnf`, RFC 7800; `x5t#S256`, RFC 8705), if it is
+    /// bound at all. What cannot be checked here is no binding that could be left unchecked.
+    pub(super) fn binding(&self) -> Result<Option<Thumbprint>, TokenError> {
+        const CNF: &str = "cnf";
+        const CERTIFICATE: &str = "x5t#S256";
+        let Some(confirmation) = self.0.get(CNF) else { return Ok(None) };
+        let invalid = TokenError::ClaimInvalid(CNF);
+        let members = confirmation.as_object().ok_or(invalid)?;
+        if members.is_empty() || members.keys().any(|member| member != CERTIFICATE) {
+            return Err(TokenError::BindingUnsupported);
+        }
+        let text = members.get(CERTIFICATE).and_then(Value::as_str).ok_or(invalid)?;
+        let octets = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid)?;
+        octets.try_into().map(Some).map_err(|_| invalid)
+    }
+
     /// The values at `path`: a list of texts, or one text with spaces between the values as OAuth's
     /// `scope` has it. None if there is nothing at the path.
     pub(super) fn roles(&self, path: &[String]) -> Result<Vec<&str>, TokenError> {
@@ -92,27 +106,71 @@ impl Claims {
 
 impl<'de> Deserialize<'de> for Claims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unique;
+        match Unique.deserialize(deserializer)? {
+            Value::Object(members) => Ok(Self(members)),
+            _ => Err(D::Error::custom("it is no object")),
+        }
+    }
+}
 
-        impl<'de> Visitor<'de> for Unique {
-            type Value = Claims;
+/// Reads any JSON, and refuses an object in which a name is there twice.
+struct Unique;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+impl<'de> DeserializeSeed<'de> for Unique {
+    type Value = Value;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if members.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a name is there twice"));
-                    }
-                }
-                Ok(Claims(members))
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if members.insert(name, map.next_value_seed(Self)?).is_some() {
+                return Err(A::Error::custom("a name is there twice"));
             }
         }
+        Ok(Value::Object(members))
+    }
 
-        deserializer.deserialize_map(Unique)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(Self)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
     }
 }
 
@@ -122,10 +180,4 @@ fn texts(value: &Value) -> Option<Vec<&str>> {
         Value::Array(items) => items.iter().map(Value::as_str).collect(),
         _ => None,
     }
-}
-
-fn is_identifier(text: &str) -> bool {
-    !text.is_empty()
-        && text.chars().take(MAX_IDENTIFIER + 1).count() <= MAX_IDENTIFIER
-        && !text.chars().any(char::is_control)
 }

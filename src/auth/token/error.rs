@@ -1,4 +1,4 @@
-//! Why a token was refused, for the caller and for whoever counts refusals.
+//! Why a token or a certificate was refused, for the caller and for whoever counts refusals.
 
 use jiff::Timestamp;
 
@@ -72,6 +72,38 @@ pub enum TokenError {
         "the token has been revoked, or its subject or key has; ask an administrator of this service"
     )]
     Revoked,
+    /// The issuer's keys are not known yet, so that nothing can be said about the token.
+    #[error("the keys of the token's issuer cannot be fetched at present; try again shortly")]
+    KeysUnavailable,
+    /// It is not bound to a certificate, and its issuer's tokens must be.
+    #[error(
+        "the token is not bound to a client certificate, as this issuer's must be; ask it for one that is"
+    )]
+    NotBound,
+    /// It is bound to a certificate that this connection does not have (RFC 8705).
+    #[error(
+        "the token is bound to a client certificate that this connection has not shown; send it over a connection with that certificate"
+    )]
+    BoundElsewhere,
+    /// It is bound in a way that cannot be checked here (RFC 7800).
+    #[error(
+        "the token is bound to something other than a client certificate, which is not supported; ask the issuer for another"
+    )]
+    BindingUnsupported,
+    /// There is no token, and the client certificate stands for nobody.
+    #[error(
+        "no token was given, and the client certificate stands for nobody here; send a token, or have its name configured"
+    )]
+    CertificateUnknown,
+    /// There is no token, and the client certificate stands for more than one subject.
+    #[error("the client certificate stands for several subjects here; get one with a single name")]
+    CertificateAmbiguous,
+    /// There is no token, and the client certificate has expired since the connection began.
+    #[error("the client certificate expired at {at}; connect with a new one")]
+    CertificateExpired {
+        /// The end of its validity.
+        at: Timestamp,
+    },
 }
 
 impl TokenError {
@@ -93,6 +125,13 @@ impl TokenError {
             Self::Expired { .. } => "TOKEN_EXPIRED",
             Self::NotYetValid { .. } => "TOKEN_NOT_YET_VALID",
             Self::Revoked => "TOKEN_REVOKED",
+            Self::KeysUnavailable => "TOKEN_KEYS_UNAVAILABLE",
+            Self::NotBound => "TOKEN_NOT_BOUND",
+            Self::BoundElsewhere => "TOKEN_BOUND_ELSEWHERE",
+            Self::BindingUnsupported => "TOKEN_BINDING_UNSUPPORTED",
+            Self::CertificateUnknown => "CERTIFICATE_UNKNOWN",
+            Self::CertificateAmbiguous => "CERTIFICATE_AMBIGUOUS",
+            Self::CertificateExpired { .. } => "CERTIFICATE_EXPIRED",
         }
     }
 }

@@ -1,55 +1,90 @@
-//! JWT bytes to a verified caller (RFC 7519, hardened as RFC 8725 and RFC 9068 say).
+//! From what a client shows to a verified caller (RFC 7519, hardened as RFC 8725 and RFC 9068 say).
 //!
-//! The order of the checks is cheap before dear, and nothing of the payload but `iss` is used
-//! before the signature holds:
+//! The order of the checks of a token is cheap before dear, and nothing of the payload but `iss`
+//! is used before the signature holds:
 //!
 //! 1. size, three segments, base64url, JSON;
 //! 2. the header: no critical extensions, `typ`, and `alg` among those of the issuer that `iss`
 //!    names. Headers that bring a key along (`jwk`, `jku`, `x5c`, `x5u`) are never followed;
 //! 3. the key: by `kid`, tied to its algorithm when it was loaded;
 //! 4. the signature;
-//! 5. `exp`, `nbf`, `iat`, `aud`, `sub`, `jti`, the roles.
+//! 5. `exp`, `nbf`, `iat`, `aud`, `cnf`, `sub`, `jti`, the roles; then the revocations, and the
+//!    certificate that it is bound to.
 //!
-//! [`Verifier::verify`] is the only way from a token to a [`Caller`]. A cache of verified tokens
-//! belongs in front of it, keyed by a hash of the token, and must drop what [`Verifier::reload`]
-//! changes.
+//! [`Verifier::identify`] is the only way from a token or a certificate to a [`Caller`], and
+//! [`Verifier::recall`] remembers what it found. Neither waits for anything: keys are fetched by
+//! tasks of their own, [`Verifier::keepers`].
 
+mod believed;
+mod cache;
 mod claims;
 mod error;
 #[cfg(test)]
 mod tests;
+mod unverified;
 
-use std::{collections::HashMap, str::FromStr, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use jsonwebtoken::Algorithm;
 use tokio::sync::watch;
 
-use self::claims::Claims;
 pub use self::error::TokenError;
+use self::{
+    believed::{Believed, Issuer},
+    cache::{TokenCache, TokenHash, Verified},
+    unverified::Unverified,
+};
 use super::{
     Caller,
-    issuer::{AuthConfigError, IssuerConfig, IssuerRules, media_type},
-    keys::{KeyFiles, KeySet, NoKey, VerificationKey},
+    certificate::{CertificateConfig, CertificateRules, ClientCertificate, Thumbprint},
+    incident::Identity,
+    issuer::{AuthConfigError, IssuerConfig},
+    keys::{FetchLimits, Wait},
 };
 use crate::domain::revocation::Revocations;
 
-/// What a token may cost before it is believed.
+/// What a verifier is told beside the issuers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenLimits {
+pub struct Options {
     /// The largest token that is looked at, in octets. 8 KiB unless configured.
     pub max_token_bytes: usize,
+    /// How many verified tokens are remembered; 10,000 unless configured. With 0, none.
+    pub cached_tokens: usize,
+    /// What fetching keys may cost.
+    pub fetch: FetchLimits,
+    /// Whom client certificates stand for.
+    pub certificates: CertificateConfig,
 }
 
-/// Turns tokens into callers. Cheap to share; keys are swapped under it while it works.
+/// Turns what clients show into callers. Cheap to share; keys are swapped under it while it works.
 #[derive(Debug)]
 pub struct Verifier {
-    issuers: HashMap<Arc<str>, Issuer>,
-    limits: TokenLimits,
+    issuers: HashMap<Arc<str>, Arc<Issuer>>,
+    certificates: CertificateRules,
+    max_token_bytes: usize,
     revocations: ArcSwap<Revocations>,
+    cache: TokenCache,
     bell: watch::Sender<u64>,
+}
+
+/// What a client shows to be known by.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The token of the request.
+    pub token: Option<&'a str>,
+    /// The certificate of the connection.
+    pub certificate: Option<&'a ClientCertificate>,
+}
+
+/// Why a client is not known, and what he says he is.
+pub struct Refusal {
+    /// Why.
+    pub error: TokenError,
+    /// Who he is, or says he is.
+    pub identity: Identity,
+    /// The issuer of which another key might help.
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// What a [`Verifier::reload`] did.
@@ -61,70 +96,141 @@ pub struct KeyReload {
     pub failed: Vec<AuthConfigError>,
 }
 
-#[derive(Debug)]
-struct Issuer {
-    name: Arc<str>,
-    config: IssuerConfig,
-    rules: IssuerRules,
-    keys: ArcSwap<KeySet>,
-}
-
-/// A token taken apart, believed in nothing yet.
-struct Unverified<'a> {
-    header: Claims,
-    payload: Claims,
-    signed: &'a [u8],
-    signature: Vec<u8>,
-}
-
 impl Verifier {
-    /// Checks the configuration and loads every key.
+    /// Checks the configuration and loads every key that is in a file.
     ///
     /// # Errors
     /// The first thing that is missing, contradictory or unreadable. There is no verifier without an
     /// issuer, and no issuer without audience, algorithm and key.
-    pub fn new(issuers: Vec<IssuerConfig>, limits: TokenLimits) -> Result<Self, AuthConfigError> {
+    pub fn new(issuers: Vec<IssuerConfig>, options: Options) -> Result<Self, AuthConfigError> {
+        let Options { max_token_bytes, cached_tokens, fetch, certificates } = options;
         if issuers.is_empty() {
             return Err(AuthConfigError::new(
                 "no issuer is configured; add one with `issuer`, `audiences`, `algorithms` and `keys`",
             ));
         }
-        if limits.max_token_bytes == 0 {
+        if max_token_bytes == 0 {
             return Err(AuthConfigError::new(
                 "`max_token_bytes` is 0, which no token fits; leave it out for 8192",
             ));
         }
+        let certificates = certificates.rules()?;
         let mut known = HashMap::new();
         for config in issuers {
-            let issuer = Issuer::load(config)?;
+            let issuer = Arc::new(Issuer::load(config, &fetch)?);
+            if issuer.name == *certificates.issuer() {
+                return Err(issuer.error(
+                    "callers by certificate have the same issuer; give them another in \
+                     `auth.certificates.issuer`",
+                ));
+            }
             if let Some(other) = known.insert(Arc::clone(&issuer.name), issuer) {
-                return Err(other.config.error(
+                return Err(other.error(
                     "it is configured twice; put all its `keys` and `audiences` into one entry",
                 ));
             }
         }
-        let (revocations, bell) = (ArcSwap::default(), watch::Sender::new(0));
-        Ok(Self { issuers: known, limits, revocations, bell })
+        Ok(Self {
+            issuers: known,
+            certificates,
+            max_token_bytes,
+            revocations: ArcSwap::default(),
+            cache: TokenCache::new(cached_tokens),
+            bell: watch::Sender::new(0),
+        })
     }
 
-    /// Says who the bearer of `token` is at the time `now`.
+    /// Says who the bearer of `token` is at the time `now`, if he shows no certificate.
     ///
     /// # Errors
     /// Why the token is not believed; nothing of it may be used then.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenError> {
-        let token = Unverified::parse(token, self.limits.max_token_bytes)?;
-        let issuer = match token.payload.text("iss")? {
-            None => return Err(TokenError::ClaimMissing("iss")),
-            Some(name) => self.issuers.get(name).ok_or(TokenError::IssuerUnknown)?,
-        };
-        let keys = issuer.keys.load();
-        let key = issuer.select_key(&token.header, &keys)?;
-        if !key.verifies(token.signed, &token.signature) {
-            return Err(TokenError::SignatureInvalid);
+        let shown = Shown { token: Some(token), certificate: None };
+        match self.recall(shown, now) {
+            Some(caller) => Ok(caller),
+            None => self.identify(shown, now).map_err(|refusal| refusal.error),
         }
-        let caller = issuer.caller(&token.payload, key, now)?;
-        self.not_revoked(&caller, now)?;
-        Ok(Arc::new(caller))
+    }
+
+    /// Who shows this, if the token was found good before and nothing has changed since.
+    pub fn recall(&self, shown: Shown<'_>, now: Timestamp) -> Option<Arc<Caller>> {
+        let token = shown.token.filter(|token| token.len() <= self.max_token_bytes)?;
+        let verified = self.cache.get(TokenHash::of(token), &self.revocations.load(), now)?;
+        let bound_here = check_binding(verified.binding, shown.certificate).is_ok();
+        bound_here.then(|| Arc::clone(&verified.caller))
+    }
+
+    /// Says who shows this at the time `now`: by the token, or without one by the certificate.
+    ///
+    /// # Errors
+    /// Why it is not believed; nothing of it may be used then.
+    pub fn identify(&self, shown: Shown<'_>, now: Timestamp) -> Result<Arc<Caller>, Refusal> {
+        match shown {
+            Shown { token: Some(token), certificate } => self.by_token(token, certificate, now),
+            Shown { token: None, certificate: Some(certificate) } => {
+                self.by_certificate(certificate, now)
+            }
+            Shown { token: None, certificate: None } => Err(TokenError::Missing.into()),
+        }
+    }
+
+    fn by_token(
+        &self,
+        token: &str,
+        certificate: Option<&ClientCertificate>,
+        now: Timestamp,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let parsed = Unverified::parse(token, self.max_token_bytes)?;
+        let unknown = |error| Refusal { error, identity: parsed.claimed(), issuer: None };
+        let issuer = match parsed.payload.text("iss").map_err(unknown)? {
+            None => return Err(unknown(TokenError::ClaimMissing("iss"))),
+            Some(name) => {
+                self.issuers.get(name).ok_or_else(|| unknown(TokenError::IssuerUnknown))?
+            }
+        };
+        let refused = |error| Refusal { issuer: Some(Arc::clone(issuer)), ..unknown(error) };
+        // What was found good is remembered with the very keys and revocations looked at here.
+        let revocations = self.revocations.load_full();
+        let keys = Arc::clone(&issuer.keys.current());
+        let key = issuer.select_key(&parsed.header, &keys).map_err(refused)?;
+        if !key.verifies(parsed.signed, &parsed.signature) {
+            return Err(unknown(TokenError::SignatureInvalid));
+        }
+        let genuine =
+            |error| Refusal { error, identity: parsed.claimed().vouched_for(), issuer: None };
+        let Believed { caller, binding } =
+            issuer.believe(&parsed.payload, key, now).map_err(genuine)?;
+        if revocations.find(caller.credential(), now).is_some() {
+            return Err(genuine(TokenError::Revoked));
+        }
+        check_binding(binding, certificate).map_err(genuine)?;
+        let caller = Arc::new(caller);
+        let verified = Verified {
+            hash: TokenHash::of(token),
+            caller: Arc::clone(&caller),
+            binding,
+            issuer: Arc::clone(issuer),
+            keys,
+            revocations,
+        };
+        self.cache.put(verified, now);
+        Ok(caller)
+    }
+
+    fn by_certificate(
+        &self,
+        certificate: &ClientCertificate,
+        now: Timestamp,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.certificates.caller(certificate, now)?;
+        match self.revocations.load().find(caller.credential(), now) {
+            Some(_) => Err(Refusal {
+                error: TokenError::Revoked,
+                identity: Identity::of(&caller),
+                issuer: None,
+            }),
+            None => Ok(Arc::new(caller)),
+        }
     }
 
     /// Whether a caller who was believed still is: his token has not expired, his issuer still has
@@ -134,14 +240,24 @@ impl Verifier {
     /// # Errors
     /// Why he is no longer believed.
     pub fn still_valid(&self, caller: &Caller, now: Timestamp) -> Result<(), TokenError> {
+        let by_certificate = caller.issuer == *self.certificates.issuer();
         if now >= caller.good_until {
-            return Err(TokenError::Expired { at: caller.expire_time });
+            let at = caller.expire_time;
+            return Err(match by_certificate {
+                true => TokenError::CertificateExpired { at },
+                false => TokenError::Expired { at },
+            });
         }
-        let issuer = self.issuers.get(&caller.issuer).ok_or(TokenError::IssuerUnknown)?;
-        if !issuer.keys.load().holds(&caller.key_id, &caller.key_fingerprint) {
-            return Err(TokenError::KeyUnknown);
+        if !by_certificate {
+            let issuer = self.issuers.get(&caller.issuer).ok_or(TokenError::IssuerUnknown)?;
+            if !issuer.keys.current().holds(&caller.key_id, &caller.key_fingerprint) {
+                return Err(TokenError::KeyUnknown);
+            }
         }
-        self.not_revoked(caller, now)
+        match self.revocations.load().find(caller.credential(), now) {
+            Some(_) => Err(TokenError::Revoked),
+            None => Ok(()),
+        }
     }
 
     /// Puts these revocations into force at once, in place of those before.
@@ -155,13 +271,14 @@ impl Verifier {
         self.bell.subscribe()
     }
 
-    /// Reads every key file again and puts what has changed into force at once. An issuer whose
-    /// keys cannot be loaded keeps those it had.
+    /// Reads every key file again and puts what has changed into force at once; an issuer whose
+    /// keys cannot be loaded keeps those it had. Keys that are online are fetched again soon.
     ///
     /// Reads files: keep it off the threads that serve.
     pub fn reload(&self) -> KeyReload {
         let mut outcome = KeyReload::default();
         for issuer in self.issuers.values() {
+            issuer.online.iter().for_each(super::keys::Online::refresh);
             match issuer.reload() {
                 Ok(true) => outcome.changed.push(Arc::clone(&issuer.name)),
                 Ok(false) => {}
@@ -174,11 +291,21 @@ impl Verifier {
         outcome
     }
 
-    fn not_revoked(&self, caller: &Caller, now: Timestamp) -> Result<(), TokenError> {
-        match self.revocations.load().find(caller.credential(), now) {
-            Some(_) => Err(TokenError::Revoked),
-            None => Ok(()),
-        }
+    /// The tasks that fetch keys, one for each issuer that has any online. They never end: run them
+    /// for as long as the verifier is used.
+    pub fn keepers(
+        self: &Arc<Self>,
+    ) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> + use<> {
+        let issuers: Vec<_> = self.issuers.values().cloned().collect();
+        let verifier = Arc::clone(self);
+        issuers.into_iter().map(move |issuer| {
+            let verifier = Arc::clone(&verifier);
+            async move {
+                if let Some(online) = &issuer.online {
+                    online.keep(&issuer.name, &issuer.keys, || verifier.ring()).await;
+                }
+            }
+        })
     }
 
     fn ring(&self) {
@@ -188,14 +315,10 @@ impl Verifier {
     /// Every key in force, as issuer and key id.
     #[cfg(test)]
     fn key_ids(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let of = |issuer: &Issuer| {
+        let of = |issuer: &Arc<Issuer>| {
             let name = &issuer.name;
-            issuer
-                .keys
-                .load()
-                .ids()
-                .map(|id| (Arc::clone(name), Arc::clone(id)))
-                .collect::<Vec<_>>()
+            let keys = issuer.keys.current();
+            keys.ids().map(|id| (Arc::clone(name), Arc::clone(id))).collect::<Vec<_>>()
         };
         let mut ids: Vec<_> = self.issuers.values().flat_map(of).collect();
         ids.sort();
@@ -203,151 +326,55 @@ impl Verifier {
     }
 }
 
-impl Issuer {
-    fn load(config: IssuerConfig) -> Result<Self, AuthConfigError> {
-        if config.issuer.is_empty() {
-            return Err(AuthConfigError::new(
-                "an issuer has no `issuer`; set it to the `iss` of its tokens, letter by letter",
-            ));
-        }
-        let rules = config.rules()?;
-        let keys = KeyFiles::read(&config.keys)
-            .and_then(|files| KeySet::load(&config.keys, &files, &rules.algorithms))
-            .map_err(|problem| config.error(problem))?;
-        let name = config.issuer.as_str().into();
-        Ok(Self { name, config, rules, keys: ArcSwap::from_pointee(keys) })
-    }
-
-    fn reload(&self) -> Result<bool, AuthConfigError> {
-        let sources = &self.config.keys;
-        let files = KeyFiles::read(sources).map_err(|problem| self.config.error(problem))?;
-        if self.keys.load().is_from(&files.fingerprint()) {
-            return Ok(false);
-        }
-        let keys = KeySet::load(sources, &files, &self.rules.algorithms)
-            .map_err(|problem| self.config.error(problem))?;
-        self.keys.store(Arc::new(keys));
-        Ok(true)
-    }
-
-    fn select_key<'k>(
-        &self,
-        header: &Claims,
-        keys: &'k KeySet,
-    ) -> Result<&'k VerificationKey, TokenError> {
-        let algorithm =
-            header.text("alg")?.ok_or(TokenError::Malformed("its header has no `alg`")).and_then(
-                |name| Algorithm::from_str(name).map_err(|_| TokenError::AlgorithmNotAllowed),
-            )?;
-        if !self.rules.algorithms.contains(&algorithm) {
-            return Err(TokenError::AlgorithmNotAllowed);
-        }
-        let typ = media_type(header.text("typ")?.unwrap_or_default());
-        if !self.rules.token_types.contains(&typ) {
-            return Err(TokenError::TypeWrong);
-        }
-        keys.select(header.identifier("kid")?, algorithm).map_err(|problem| match problem {
-            NoKey::Unknown => TokenError::KeyUnknown,
-            NoKey::OtherAlgorithm => TokenError::AlgorithmNotAllowed,
-        })
-    }
-
-    /// The caller that a payload with a valid signature speaks of.
-    fn caller(
-        &self,
-        payload: &Claims,
-        key: &VerificationKey,
-        now: Timestamp,
-    ) -> Result<Caller, TokenError> {
-        let expire_time = self.check_times(payload, now)?;
-        if !payload.audience_is_among(&self.rules.audiences)? {
-            return Err(TokenError::AudienceWrong);
-        }
-        Ok(Caller {
-            subject: payload.identifier("sub")?.ok_or(TokenError::ClaimMissing("sub"))?.into(),
-            issuer: Arc::clone(&self.name),
-            roles: self.roles(payload)?,
-            expire_time,
-            good_until: expire_time.saturating_add(self.rules.leeway).unwrap_or(Timestamp::MAX),
-            token_id: payload.identifier("jti")?.map(Into::into),
-            key_id: Arc::clone(key.id()),
-            key_fingerprint: *key.fingerprint(),
-        })
-    }
-
-    fn check_times(&self, payload: &Claims, now: Timestamp) -> Result<Timestamp, TokenError> {
-        let expire_time = payload.time("exp")?.ok_or(TokenError::ClaimMissing("exp"))?;
-        let leeway = self.rules.leeway;
-        let earliest = now.saturating_sub(leeway).unwrap_or(Timestamp::MIN);
-        let latest = now.saturating_add(leeway).unwrap_or(Timestamp::MAX);
-        if expire_time <= earliest {
-            return Err(TokenError::Expired { at: expire_time });
-        }
-        for name in ["nbf", "iat"] {
-            match payload.time(name)? {
-                Some(at) if at > latest => return Err(TokenError::NotYetValid { at }),
-                _ => {}
-            }
-        }
-        Ok(expire_time)
-    }
-
-    fn roles(&self, payload: &Claims) -> Result<Vec<String>, TokenError> {
-        let mapping = &self.rules.role_mapping;
-        let mut roles: Vec<String> = payload
-            .roles(self.rules.roles_claim.keys())?
-            .into_iter()
-            .map(|value| mapping.get(value).cloned().unwrap_or_else(|| value.to_owned()))
-            .collect();
-        roles.sort();
-        roles.dedup();
-        Ok(roles)
-    }
-}
-
-impl<'a> Unverified<'a> {
-    fn parse(token: &'a str, limit: usize) -> Result<Self, TokenError> {
-        if token.is_empty() {
-            return Err(TokenError::Missing);
-        }
-        if token.len() > limit {
-            return Err(TokenError::TooLarge { limit });
-        }
-        let mut segments = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (segments.next(), segments.next(), segments.next(), segments.next())
-        else {
-            return Err(TokenError::Malformed(match token.matches('.').count() {
-                4 => "it is encrypted (JWE)",
-                _ => "it does not have three segments",
-            }));
+impl Refusal {
+    /// Prompts a fetch of the issuer's keys where that may help, and gives the wait for its end,
+    /// after which the same may be shown once more. `None` where nothing is to be expected.
+    pub fn remedy(&self) -> Option<Wait> {
+        let before_the_first = match self.error {
+            TokenError::KeysUnavailable => true,
+            TokenError::KeyUnknown => false,
+            _ => return None,
         };
-        let signed = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        let header = decode_object(header, "its header is not a JSON object in base64url")?;
-        for extension in ["crit", "b64"] {
-            if header.has(extension) {
-                return Err(TokenError::HeaderUnsupported(extension));
-            }
-        }
-        Ok(Self {
-            header,
-            payload: decode_object(payload, "its payload is not a JSON object in base64url")?,
-            signed,
-            signature: decode(signature, "its signature is not base64url")?,
-        })
+        self.issuer.as_ref()?.online.as_ref()?.prompt(before_the_first)
     }
 }
 
-impl Default for TokenLimits {
+impl From<TokenError> for Refusal {
+    /// Of somebody who says nothing about himself that could be read.
+    fn from(error: TokenError) -> Self {
+        Self { error, identity: Identity::Unknown, issuer: None }
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal")
+            .field("error", &self.error)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Options {
     fn default() -> Self {
-        Self { max_token_bytes: 8 * 1024 }
+        Self {
+            max_token_bytes: 8 * 1024,
+            cached_tokens: 10_000,
+            fetch: FetchLimits::default(),
+            certificates: CertificateConfig::default(),
+        }
     }
 }
 
-fn decode_object(segment: &str, problem: &'static str) -> Result<Claims, TokenError> {
-    Claims::parse(&decode(segment, problem)?, TokenError::Malformed(problem))
-}
-
-fn decode(segment: &str, problem: &'static str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenError::Malformed(problem))
+/// A token that is bound to a certificate is worth nothing without it (RFC 8705 section 3).
+fn check_binding(
+    binding: Option<Thumbprint>,
+    certificate: Option<&ClientCertificate>,
+) -> Result<(), TokenError> {
+    match binding {
+        Some(bound) if certificate.is_none_or(|shown| shown.thumbprint != bound) => {
+            Err(TokenError::BoundElsewhere)
+        }
+        _ => Ok(()),
+    }
 }

@@ -4,6 +4,8 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::LazyLock};
 
 use aws_lc_rs::hmac;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
 use proptest::prelude::*;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
@@ -50,7 +52,7 @@ impl Fixture {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = config(&folder);
         adjust(&mut config);
-        let verifier = Verifier::new(vec![config], TokenLimits::default()).expect("a verifier");
+        let verifier = Verifier::new(vec![config], Options::default()).expect("a verifier");
         Self { folder, verifier }
     }
 
@@ -142,6 +144,22 @@ fn by_secret(secret: impl AsRef<[u8]>) -> impl Fn(&[u8]) -> Vec<u8> {
     move |message| hmac::sign(&key, message).as_ref().to_vec()
 }
 
+/// A token with these octets for a payload, signed as good ones are.
+fn octets_token(payload: &[u8]) -> String {
+    let signed = format!("{}.{}", encode(r#"{"alg":"ES256","kid":"ec"}"#), encode(payload));
+    let signature = encode(by(&KEYS.ec, Algorithm::ES256)(signed.as_bytes()));
+    format!("{signed}.{signature}")
+}
+
+fn utf16(json: &Value, mark: bool) -> Vec<u8> {
+    let mark = if mark { "\u{feff}" } else { "" };
+    format!("{mark}{json}").encode_utf16().flat_map(u16::to_be_bytes).collect()
+}
+
+fn utf32(json: &Value) -> Vec<u8> {
+    json.to_string().chars().flat_map(|c| u32::from(c).to_be_bytes()).collect()
+}
+
 /// A token that is good but for its claims.
 fn es256(claims: &Value) -> String {
     token(
@@ -206,6 +224,8 @@ fn every_bad_token_is_refused_for_its_own_reason() {
     let (header, _) = body.split_once('.').expect("three segments");
     let other_payload = encode(with(good.clone(), json!({"sub": "mallory"})).to_string());
     let claim = |changes: Value| es256(&with(good_claims(), changes));
+    let nested_twice =
+        good.to_string().replacen('{', r#"{"realm_access":{"roles":[],"roles":["admin"]},"#, 1);
     let twice = good.to_string().replacen('{', r#"{"sub":"mallory","#, 1);
     let es256_header = r#"{"alg":"ES256","kid":"ec"}"#;
     let ec = by(&KEYS.ec, Algorithm::ES256);
@@ -243,6 +263,30 @@ fn every_bad_token_is_refused_for_its_own_reason() {
             "a header twice",
             raw_token(r#"{"alg":"none","alg":"ES256"}"#, &good.to_string(), &ec),
             "TOKEN_MALFORMED",
+        ),
+        (
+            "a name twice within a claim",
+            raw_token(es256_header, &nested_twice, &ec),
+            "TOKEN_MALFORMED",
+        ),
+        // Other encodings of the same JSON (RFC 8725 sections 2.6, 3.7).
+        ("payload in UTF-16", octets_token(&utf16(&good, false)), "TOKEN_MALFORMED"),
+        ("payload in UTF-16 with a mark", octets_token(&utf16(&good, true)), "TOKEN_MALFORMED"),
+        ("payload in UTF-32", octets_token(&utf32(&good)), "TOKEN_MALFORMED"),
+        (
+            "payload with a byte order mark",
+            octets_token(format!("\u{feff}{good}").as_bytes()),
+            "TOKEN_MALFORMED",
+        ),
+        (
+            "payload with more behind it",
+            octets_token(format!("{good}{{}}").as_bytes()),
+            "TOKEN_MALFORMED",
+        ),
+        (
+            "payload that is compressed",
+            raw_token(r#"{"alg":"ES256","kid":"ec","zip":"DEF"}"#, &good.to_string(), &ec),
+            "TOKEN_HEADER_UNSUPPORTED",
         ),
         // The signature and the algorithm (RFC 8725 sections 2.1, 2.2, 3.1, 3.2).
         (
@@ -329,6 +373,16 @@ fn every_bad_token_is_refused_for_its_own_reason() {
             "TOKEN_KEY_UNKNOWN",
         ),
         (
+            "kid that would be a query",
+            es256_with_header(&json!({"alg": "ES256", "kid": "ec' OR '1'='1"})),
+            "TOKEN_KEY_UNKNOWN",
+        ),
+        (
+            "kid that would be an address",
+            es256_with_header(&json!({"alg": "ES256", "kid": "http://169.254.169.254/"})),
+            "TOKEN_KEY_UNKNOWN",
+        ),
+        (
             "kid is a number",
             es256_with_header(&json!({"alg": "ES256", "kid": 1})),
             "TOKEN_CLAIM_INVALID",
@@ -341,6 +395,16 @@ fn every_bad_token_is_refused_for_its_own_reason() {
         (
             "an ID token",
             es256_with_header(&json!({"alg": "ES256", "typ": "id+jwt"})),
+            "TOKEN_TYPE_WRONG",
+        ),
+        (
+            "a logout token",
+            es256_with_header(&json!({"alg": "ES256", "typ": "logout+jwt"})),
+            "TOKEN_TYPE_WRONG",
+        ),
+        (
+            "a security event",
+            es256_with_header(&json!({"alg": "ES256", "typ": "secevent+jwt"})),
             "TOKEN_TYPE_WRONG",
         ),
         (
@@ -407,6 +471,26 @@ fn every_bad_token_is_refused_for_its_own_reason() {
         ("jti is a number", claim(json!({"jti": 7})), "TOKEN_CLAIM_INVALID"),
         ("roles is a number", claim(json!({"roles": 7})), "TOKEN_CLAIM_INVALID"),
         ("a number among roles", claim(json!({"roles": ["viewer", 7]})), "TOKEN_CLAIM_INVALID"),
+        // The binding (RFC 7800, RFC 8705).
+        ("cnf is a text", claim(json!({"cnf": "x"})), "TOKEN_CLAIM_INVALID"),
+        ("cnf is null", claim(json!({"cnf": null})), "TOKEN_CLAIM_INVALID"),
+        ("cnf is empty", claim(json!({"cnf": {}})), "TOKEN_BINDING_UNSUPPORTED"),
+        ("bound by DPoP", claim(json!({"cnf": {"jkt": "x"}})), "TOKEN_BINDING_UNSUPPORTED"),
+        (
+            "bound to a certificate and more",
+            claim(json!({"cnf": {"x5t#S256": encode([7; 32]), "jkt": "x"}})),
+            "TOKEN_BINDING_UNSUPPORTED",
+        ),
+        (
+            "bound to half a certificate",
+            claim(json!({"cnf": {"x5t#S256": encode([7; 16])}})),
+            "TOKEN_CLAIM_INVALID",
+        ),
+        (
+            "bound to a certificate",
+            claim(json!({"cnf": {"x5t#S256": encode([7; 32])}})),
+            "TOKEN_BOUND_ELSEWHERE",
+        ),
         ("no roles", es256(&without(good, "roles")), "accepted"),
     ];
     for (what, token, reason) in &table {
@@ -415,15 +499,75 @@ fn every_bad_token_is_refused_for_its_own_reason() {
     let refused = table.iter().map(|(.., reason)| *reason).filter(|reason| *reason != "accepted");
     let mut shown = refused.collect::<BTreeSet<_>>();
     // What depends on more than the token has tests of its own.
-    shown.extend([TokenError::Revoked].map(|error| error.reason()));
+    let at = Timestamp::UNIX_EPOCH;
+    shown.extend(
+        [
+            TokenError::Revoked,
+            TokenError::KeysUnavailable,
+            TokenError::NotBound,
+            TokenError::CertificateUnknown,
+            TokenError::CertificateAmbiguous,
+            TokenError::CertificateExpired { at },
+        ]
+        .map(|error| error.reason()),
+    );
     assert_eq!(shown, documented_reasons());
+}
+
+#[test]
+fn every_test_that_the_table_of_attacks_names_is_there() {
+    let sources = [
+        include_str!("tests.rs"),
+        include_str!("../keys/url.rs"),
+        include_str!("../../../tests/it/hostile.rs"),
+        include_str!("../../../tests/it/issuers.rs"),
+        include_str!("../../../tests/it/identities.rs"),
+    ]
+    .concat();
+    let documentation = include_str!("../../../docs/authentication.md");
+    let (_, attacks) = documentation.split_once("## Attacks on tokens").expect("the table");
+    let mut named = 0;
+    for row in attacks.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let test = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last column");
+        for (index, part) in test.split(['`', '"']).enumerate().filter(|(index, _)| index % 2 == 1)
+        {
+            let row_of_the_table = sources.contains(&format!("\"{part}"));
+            let test = sources.contains(&format!("fn {part}()"));
+            assert!(row_of_the_table || test, "{part} ({index}) in {row}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
+#[test]
+fn public_keys_that_protect_nothing_are_refused() {
+    let modulus = || {
+        let mut octets = [0xa5; 256];
+        octets[255] = 1;
+        encode(octets)
+    };
+    for (what, n, e) in [
+        ("of 1,024 bits", encode([0xc1; 128]), "AQAB".to_owned()),
+        ("of 2,047 bits", encode([[0x7f; 1], [0xff; 1]].concat().repeat(128)), "AQAB".to_owned()),
+        (
+            "of 2,048 bits, most of them zeros before it",
+            encode([&[0; 192][..], &[0xc1; 64]].concat()),
+            "AQAB".to_owned(),
+        ),
+        ("with the exponent 1", modulus(), encode([1])),
+        ("with an even exponent", modulus(), encode([2])),
+    ] {
+        let key = json!([{"kty": "RSA", "n": n, "e": e}]);
+        assert!(jwks_fixture(key, &["RS256"]).is_err(), "an RSA key {what}");
+    }
 }
 
 /// The reasons that the table of refusals in the documentation has.
 fn documented_reasons() -> BTreeSet<&'static str> {
     include_str!("../../../docs/authentication.md")
         .lines()
-        .filter(|line| line.starts_with("| `TOKEN_"))
+        .filter(|line| line.starts_with("| `TOKEN_") || line.starts_with("| `CERTIFICATE_"))
         .filter_map(|line| line.split('`').nth(1))
         .collect()
 }
@@ -542,7 +686,7 @@ fn roles_come_from_the_configured_claim_and_are_mapped() {
 #[test]
 fn without_kid_a_token_is_refused_when_two_keys_fit() {
     let fixture = Fixture::with(|config| {
-        let path = config.keys[1].path().with_file_name("second");
+        let path = config.keys[1].key_file().expect("a file").with_file_name("second");
         fs::write(&path, KEYS.stranger.public_key_pem()).expect("a key file");
         config.keys.push(KeySource::PemFile { path, kid: None, algorithm: None });
     });
@@ -560,7 +704,7 @@ fn each_issuer_is_believed_with_its_own_keys_only() {
         algorithms: vec!["RS256".to_owned()],
         ..one
     };
-    let verifier = Verifier::new(vec![one, two], TokenLimits::default()).expect("a verifier");
+    let verifier = Verifier::new(vec![one, two], Options::default()).expect("a verifier");
     let now = Timestamp::from_second(NOW).expect("a time");
     let theirs = es256(&with(good_claims(), json!({"iss": "https://two.example"})));
     assert!(verifier.verify(&theirs, now).is_ok());
@@ -652,6 +796,86 @@ fn a_caller_is_believed_until_the_leeway_is_over_or_his_key_is_gone() {
     assert!(!bell.has_changed().expect("the verifier lives"));
 }
 
+#[test]
+fn a_token_that_was_found_good_is_remembered_for_as_long_as_nothing_changes() {
+    let fixture = Fixture::new();
+    let token = es256(&good_claims());
+    let time = |second| Timestamp::from_second(second).expect("a time");
+    let recalled = |second| {
+        let shown = Shown { token: Some(&token), certificate: None };
+        fixture.verifier.recall(shown, time(second)).is_some()
+    };
+    let verify = || assert_eq!(fixture.reason(&token), "accepted");
+    assert!(!recalled(NOW), "before it was seen");
+    verify();
+    assert!(recalled(NOW) && recalled(NOW + 629));
+    assert!(!recalled(NOW + 630), "after its end");
+
+    fixture.verifier.set_revocations(Arc::default());
+    assert!(!recalled(NOW), "after a change of revocations");
+    verify();
+    assert!(recalled(NOW));
+
+    fixture.verifier.reload();
+    assert!(recalled(NOW), "the keys are the same");
+    fs::write(fixture.folder.path().join("ed"), "no key").expect("a file");
+    assert_eq!(fixture.verifier.reload().failed.len(), 1);
+    assert!(recalled(NOW), "the keys stay as they were");
+    fs::write(fixture.folder.path().join("ec"), KEYS.stranger.public_key_pem()).expect("a key");
+    fs::write(fixture.folder.path().join("ed"), KEYS.ed.public_key_pem()).expect("a key");
+    assert_eq!(fixture.verifier.reload().changed.len(), 1);
+    assert!(!recalled(NOW), "after a change of keys");
+    assert_eq!(fixture.reason(&token), "TOKEN_SIGNATURE_INVALID");
+}
+
+#[test]
+fn what_is_refused_is_never_remembered_and_other_tokens_are_not_taken_for_one_that_is() {
+    let fixture = Fixture::new();
+    let recalled = |token: &str| {
+        let shown = Shown { token: Some(token), certificate: None };
+        fixture.verifier.recall(shown, Timestamp::from_second(NOW).expect("a time")).is_some()
+    };
+    let good = es256(&good_claims());
+    assert_eq!(fixture.reason(&good), "accepted");
+    let (head, signature) = good.rsplit_once('.').expect("three segments");
+    for bad in [
+        es256(&with(good_claims(), json!({"aud": "calendar"}))),
+        format!("{head}."),
+        format!("{head}.{signature}="),
+        String::new(),
+    ] {
+        assert_ne!(fixture.reason(&bad), "accepted");
+        assert!(!recalled(&bad));
+    }
+    assert!(recalled(&good));
+}
+
+#[test]
+fn tokens_beyond_the_room_take_the_place_of_others_and_all_are_still_believed() {
+    for cached_tokens in [0, 1, 100] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = Options { cached_tokens, ..Options::default() };
+        let verifier = Verifier::new(vec![config(&folder)], options).expect("a verifier");
+        let now = Timestamp::from_second(NOW).expect("a time");
+        let sign = by_secret(KEYS.secret);
+        let header = json!({"alg": "HS256", "kid": "shared"});
+        let tokens: Vec<_> = (0..1_000)
+            .map(|number| {
+                token(&header, &with(good_claims(), json!({"jti": number.to_string()})), &sign)
+            })
+            .collect();
+        for token in &tokens {
+            let caller = verifier.verify(token, now).expect("a caller");
+            assert_eq!(verifier.verify(token, now).expect("a caller"), caller);
+        }
+        let recalled = tokens.iter().filter(|token| {
+            let shown = Shown { token: Some(token), certificate: None };
+            verifier.recall(shown, now).is_some()
+        });
+        assert_eq!(recalled.count(), usize::div_ceil(cached_tokens, 8) * 8);
+    }
+}
+
 fn jwks_fixture(keys: Value, algorithms: &[&str]) -> Result<Verifier, AuthConfigError> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("jwks.json");
@@ -661,7 +885,7 @@ fn jwks_fixture(keys: Value, algorithms: &[&str]) -> Result<Verifier, AuthConfig
         keys: vec![KeySource::JwksFile { path, algorithm: None }],
         ..config(&folder)
     };
-    Verifier::new(vec![config], TokenLimits::default())
+    Verifier::new(vec![config], Options::default())
 }
 
 fn ec_jwk(key: &KeyPair) -> Value {
@@ -760,7 +984,7 @@ fn an_incomplete_or_contradictory_configuration_is_refused_with_the_remedy() {
         let mut config = config(&folder);
         adjust(&mut config);
         let error =
-            Verifier::new(vec![config], TokenLimits::default()).expect_err(expected).to_string();
+            Verifier::new(vec![config], Options::default()).expect_err(expected).to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
     }
 }
@@ -770,26 +994,25 @@ fn pem_source(path: &str) -> KeySource {
 }
 
 fn overwrite(config: &mut IssuerConfig, content: &str) {
-    fs::write(config.keys[0].path(), content).expect("a key file");
+    fs::write(config.keys[0].key_file().expect("a file"), content).expect("a key file");
 }
 
 #[test]
 fn a_short_secret_is_refused_without_being_shown() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = config(&folder);
-    fs::write(config.keys[3].path(), "hunter2").expect("a key file");
-    let error =
-        Verifier::new(vec![config], TokenLimits::default()).expect_err("too short").to_string();
+    fs::write(config.keys[3].key_file().expect("a file"), "hunter2").expect("a key file");
+    let error = Verifier::new(vec![config], Options::default()).expect_err("too short").to_string();
     assert!(error.contains("has 7 octets") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]
 fn no_issuer_and_twice_the_same_issuer_are_refused() {
-    let limits = TokenLimits::default;
-    let error = Verifier::new(Vec::new(), limits()).expect_err("no issuer").to_string();
+    let options = Options::default;
+    let error = Verifier::new(Vec::new(), options()).expect_err("no issuer").to_string();
     assert!(error.contains("no issuer is configured"), "{error}");
     let folder = tempfile::tempdir().expect("a folder");
     let twice = vec![config(&folder), config(&folder)];
-    let error = Verifier::new(twice, limits()).expect_err("twice").to_string();
+    let error = Verifier::new(twice, options()).expect_err("twice").to_string();
     assert!(error.contains("is configured twice"), "{error}");
 }

@@ -53,6 +53,8 @@ pub enum ListFormat {
     Table,
     /// An array (proto3 JSON)
     Json,
+    /// One JSON object a line
+    Ndjson,
     /// YAML, with the fields of the JSON
     Yaml,
     /// The names alone
@@ -73,6 +75,7 @@ impl ListFormat {
         match self {
             Self::Table => ObjectFormat::Table.print(&list, table),
             Self::Json => ObjectFormat::Json.print(&list, table),
+            Self::Ndjson => list.iter().try_for_each(|object| line(serde_json::to_string(object)?)),
             Self::Yaml => ObjectFormat::Yaml.print(&list, table),
             Self::Name => (0..list.len()).try_for_each(|index| line(name(index))),
         }

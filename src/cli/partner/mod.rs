@@ -1,10 +1,13 @@
 //! Partners: one file for each verb.
 
+mod diff;
 mod get;
+mod history;
 mod new;
 pub mod properties;
 mod remove;
 mod resolve;
+mod rollback;
 pub mod selection;
 pub mod set;
 mod undelete;
@@ -22,6 +25,9 @@ pub enum PartnerCommand {
     Set(Box<set::SetArgs>),
     Remove(remove::RemoveArgs),
     Undelete(undelete::UndeleteArgs),
+    History(history::HistoryArgs),
+    Diff(diff::DiffArgs),
+    Rollback(rollback::RollbackArgs),
     Resolve(resolve::ResolveArgs),
 }
 
@@ -37,6 +43,9 @@ impl PartnerCommand {
             Self::Set(args) => args.run(session).await,
             Self::Remove(args) => args.run(session).await,
             Self::Undelete(args) => args.run(session).await,
+            Self::History(args) => args.run(session).await,
+            Self::Diff(args) => args.run(session).await,
+            Self::Rollback(args) => args.run(session).await,
             Self::Resolve(args) => args.run(session).await,
         }
     }

@@ -6,6 +6,7 @@ use super::properties::PropertyFlags;
 use crate::{
     cli::{
         client::request_id,
+        convergence::{Telling, WaitFlags},
         diff::Diff,
         failure::{Failure, Outcome},
         output::{Format, PartnerPrinter, partners::Shape},
@@ -44,6 +45,9 @@ pub struct NewArgs {
 
     #[command(flatten)]
     change: ChangeFlags,
+
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 impl NewArgs {
@@ -73,7 +77,8 @@ impl NewArgs {
             summary.show(&diff, session.console)?;
             return summary.finish();
         }
-        self.print(session, self.output.unwrap_or_default(), &partner)
+        self.print(session, self.output.unwrap_or_default(), &partner)?;
+        self.wait.wait(&client, partner.revision, Telling::Aside).await
     }
 
     fn print(&self, session: &Session, format: Format, partner: &AllowedPartner) -> Outcome {

@@ -6,6 +6,7 @@ use super::{selection::Selection, write};
 use crate::{
     cli::{
         console::partners,
+        convergence::{Telling, WaitFlags},
         failure::{Failure, Outcome},
         output::Format,
         session::{ChangeFlags, Session},
@@ -20,10 +21,14 @@ use crate::{
 /// Partners come from the names, from --filter, or from standard input: JSON objects or names, as
 /// `get -o ndjson` and `get -o name` print them. Asks for confirmation at the terminal, also at
 /// the end of a pipe. Where there is no terminal it is refused; give --yes.
+///
+/// With --wait it says on how many XMPP servers the removal is in force, how many sessions they
+/// closed, and which servers are behind, reject it or are silent.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   partnerctl remove contoso.com
+  partnerctl remove contoso.com --wait
   partnerctl get -o ndjson | partnerctl remove
   partnerctl remove --filter 'partner_type = PUBLIC_UNVERIFIED' --yes
   partnerctl remove '*.org' --what-if")]
@@ -45,13 +50,17 @@ pub struct RemoveArgs {
 
     #[command(flatten)]
     change: ChangeFlags,
+
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 impl RemoveArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// A partner is not there, consent is not given, or the service refuses.
+    /// A partner is not there, consent is not given, the service refuses, or a server does not
+    /// enforce the removal in time.
     pub async fn run(self, session: &Session) -> Outcome {
         let source = self.selection.source()?;
         let client = session.client_for(&self.change).await?;
@@ -77,6 +86,7 @@ impl RemoveArgs {
         let mut committed = write::commit(&client, requests).await?;
         committed.partners.retain(|partner| !partner.name.is_empty());
         let quiet = ChangeFlags { force: true, ..self.change };
-        write::tell::<DeleteAllowedPartnerRequest>(session, &quiet, self.output, &committed)
+        write::tell::<DeleteAllowedPartnerRequest>(session, &quiet, self.output, &committed)?;
+        self.wait.wait(&client, committed.revision, Telling::beside(self.output)).await
     }
 }

@@ -95,6 +95,25 @@ impl Source {
     }
 }
 
+/// The filter for names, patterns among them, and what a filter lets through besides.
+///
+/// # Errors
+/// A name is no domain.
+pub fn filter_of(names: &[String], filter: Option<&str>) -> Outcome<String> {
+    let (patterns, names): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_pattern(name));
+    let mut terms: Vec<_> =
+        exact(&names)?.into_iter().map(|name| format!("name = \"{name}\"")).collect();
+    if !patterns.is_empty() {
+        terms.push(pattern_filter(&patterns)?);
+    }
+    let named = terms.join(" OR ");
+    Ok(match (filter, named.is_empty()) {
+        (Some(filter), false) => format!("({filter}) AND ({named})"),
+        (Some(filter), true) => filter.to_owned(),
+        (None, _) => named,
+    })
+}
+
 /// The names in their order, each once.
 pub fn each_once(names: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
@@ -172,8 +191,21 @@ pub async fn get_all(client: &Client, names: &[String]) -> Outcome<Vec<AllowedPa
 /// # Errors
 /// It is not there.
 pub async fn get_one(client: &Client, name: &str, show_deleted: bool) -> Outcome<AllowedPartner> {
-    let request =
-        GetAllowedPartnerRequest { name: name.to_owned(), show_deleted, ..Default::default() };
+    get_one_at(client, name, show_deleted, 0).await
+}
+
+/// The partner with this name as it was at a revision; as it is at 0.
+///
+/// # Errors
+/// It was not there, or the history is no longer kept.
+pub async fn get_one_at(
+    client: &Client,
+    name: &str,
+    show_deleted: bool,
+    revision: i64,
+) -> Outcome<AllowedPartner> {
+    let name = name.to_owned();
+    let request = GetAllowedPartnerRequest { name, show_deleted, revision, ..Default::default() };
     client.get_allowed_partner(request).await
 }
 

@@ -14,6 +14,7 @@ use crate::{
     cli::{
         client::Client,
         console::partners,
+        convergence::{Telling, WaitFlags},
         failure::{Failure, Outcome},
         input::Input,
         output::Format,
@@ -66,13 +67,17 @@ pub struct SetArgs {
 
     #[command(flatten)]
     change: ChangeFlags,
+
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 impl SetArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// Nothing is to be changed, consent is not given, or the service refuses.
+    /// Nothing is to be changed, consent is not given, the service refuses, or a server does not
+    /// enforce the change in time.
     pub async fn run(self, session: &Session) -> Outcome {
         let edit = self.properties.edit()?;
         let source = match &self.instance {
@@ -103,7 +108,8 @@ impl SetArgs {
             write::ask(&self.change, &what, &requests)?;
         }
         let committed = write::commit(&client, requests).await?;
-        write::tell::<UpdateAllowedPartnerRequest>(session, &self.change, self.output, &committed)
+        write::tell::<UpdateAllowedPartnerRequest>(session, &self.change, self.output, &committed)?;
+        self.wait.wait(&client, committed.revision, Telling::beside(self.output)).await
     }
 
     async fn requests(

@@ -105,9 +105,9 @@ proptest! {
             }
             for message in ready {
                 match message {
-                    Message::Listed(batch) => {
+                    Message::Listed(listing) => {
                         seen.clear();
-                        state = State::of_listing(batch);
+                        state = State::of_listing(&listing);
                     }
                     Message::Changed(batch) => {
                         let whole = events_of(usize::try_from(batch.revision).unwrap(),

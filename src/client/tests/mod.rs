@@ -3,6 +3,7 @@
 mod assembly;
 mod fake;
 mod informer;
+mod memory;
 mod stream;
 
 use bytes::Bytes;

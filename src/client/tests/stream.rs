@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     client::{Cause, EventStream, Interruption, Message, Options, TokenSource},
-    proto::watch::WatchAllowedPartnersResponse,
+    proto::{v1::WatchEvent, watch::WatchAllowedPartnersResponse},
 };
 
 /// A script that says this, and then nothing more.
@@ -34,14 +34,19 @@ fn listed(revision: i64) -> WatchAllowedPartnersResponse {
 
 /// A message in few words: `listed 5: a.example b.example`.
 fn told(message: &Message) -> String {
-    let batch = |what: &str, batch: &crate::client::Batch| {
-        let domains = batch.events.iter().map(|event| event.name.replace("allowedPartners/", ""));
-        format!("{what} {}: {}", batch.revision, domains.collect::<Vec<_>>().join(" "))
+    let domains = |events: &[WatchEvent]| {
+        let domains = events.iter().map(|event| event.name.replace("allowedPartners/", ""));
+        domains.collect::<Vec<_>>().join(" ")
     };
     match message {
         Message::Opened { start_revision } => format!("opened {start_revision}"),
-        Message::Listed(listed) => batch("listed", listed),
-        Message::Changed(changed) => batch("changed", changed),
+        Message::Listed(listing) => {
+            let events: Vec<_> = listing.events().collect();
+            format!("listed {}: {}", listing.revision, domains(&events))
+        }
+        Message::Changed(batch) => {
+            format!("changed {}: {}", batch.revision, domains(&batch.events))
+        }
         Message::InStep { revision } => format!("in step {revision}"),
         Message::Interrupted(Interruption { cause, .. }) => format!("interrupted: {cause}"),
     }
@@ -102,6 +107,31 @@ async fn the_state_and_every_commit_come_whole_however_they_are_cut() {
     assert_eq!(next(&mut stream, 1).await, ["in step 20"]);
     assert_eq!(stream.position(), 20);
     assert!(stream.last_contact().is_some());
+}
+
+#[tokio::test]
+async fn what_is_announced_may_come_to_nothing() {
+    let service = FakeService::start(vec![says(&[
+        torn(&[added(6, "a.example")]),
+        progress(6),
+        torn(&[added(7, "b.example")]),
+        progress(6),
+        of(&[added(9, "c.example")]),
+        progress(9),
+    ])])
+    .await;
+    let mut stream = EventStream::new(service.remote(), quick(), 5);
+    assert_eq!(
+        next(&mut stream, 6).await,
+        [
+            "opened 5",
+            "changed 6: a.example",
+            "in step 6",
+            "changed 7: b.example",
+            "changed 9: c.example",
+            "in step 9",
+        ]
+    );
 }
 
 #[tokio::test]
@@ -183,15 +213,27 @@ async fn history_that_is_gone_makes_it_read_the_state_at_once() {
 #[tokio::test]
 async fn a_stream_that_breaks_its_rules_is_dropped_and_the_state_read_anew() {
     let unreadable = WatchAllowedPartnersResponse { events: vec![vec![0xff].into()], ..of(&[]) };
-    let without_partner =
-        crate::proto::v1::WatchEvent { allowed_partner: None, ..added(6, "a.example") };
+    let without_partner = WatchEvent { allowed_partner: None, ..added(6, "a.example") };
+    let early_progress =
+        WatchAllowedPartnersResponse { progress_revision: 6, ..torn(&[added(6, "a.example")]) };
     for (case, responses, words) in [
-        ("doubled", vec![of(&[added(6, "a.example")]), of(&[added(6, "a.example")])], "after"),
-        ("split", vec![of(&[added(6, "a.example")]), of(&[added(6, "b.example")])], "after"),
-        ("reordered", vec![of(&[added(8, "a.example"), added(7, "b.example")])], "7 came after"),
-        ("torn", vec![torn(&[added(6, "a.example")]), of(&[added(7, "b.example")])], "6 broke off"),
-        ("early progress", vec![torn(&[added(6, "a.example")]), progress(6)], "6 broke off"),
-        ("went back", vec![progress(3), progress(4)], "is at revision 4, but was at 5"),
+        (
+            "doubled",
+            vec![of(&[added(6, "a.example")]), of(&[added(6, "a.example")])],
+            "came with or after",
+        ),
+        (
+            "split",
+            vec![of(&[added(6, "a.example")]), of(&[added(6, "b.example")])],
+            "came with or after",
+        ),
+        (
+            "reordered",
+            vec![of(&[added(8, "a.example"), added(7, "b.example")])],
+            "7 came with or after",
+        ),
+        ("early progress", vec![early_progress], "6 is over and goes on"),
+        ("went back", vec![progress(3), progress(4)], "ends at revision 4, before revision 5"),
         ("no bytes of ours", vec![unreadable], "cannot be read"),
         ("no partner", vec![of(&[without_partner])], "a.example` is incomplete"),
     ] {
@@ -346,7 +388,8 @@ async fn a_reader_that_gives_up_waiting_at_any_moment_misses_nothing() {
     while seen.len() < commits.try_into().unwrap() {
         let patience = Duration::from_micros(given_up % 400);
         match tokio::time::timeout(patience, stream.next()).await {
-            Ok(Message::Listed(batch) | Message::Changed(batch)) => seen.push(batch.revision),
+            Ok(Message::Listed(listing)) => seen.push(listing.revision),
+            Ok(Message::Changed(batch)) => seen.push(batch.revision),
             Ok(_) => {}
             Err(_) => given_up += 1,
         }

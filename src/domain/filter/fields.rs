@@ -194,6 +194,18 @@ impl Filterable for Role {
             }),
         ),
         Field::new("revision", Kind::Number(|r| r.record().map(|record| record.revision.as_i64()))),
+        Field::new(
+            "uid",
+            Kind::Text(TextForm::Plain, |r| {
+                Cow::Owned(r.record().map_or_else(String::new, |record| record.uid.to_string()))
+            }),
+        ),
+        Field::new(
+            "etag",
+            Kind::Text(TextForm::Plain, |r| {
+                Cow::Owned(r.etag().map_or_else(String::new, |etag| etag.to_string()))
+            }),
+        ),
     ];
 }
 

@@ -2,12 +2,11 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::stream;
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{Standing, WatchStream, encode::Batch, places::Place};
+use super::{Standing, encode::Batch, places::Place};
 use crate::{
     auth::{Caller, layer::Rejection},
     grpc::status,
@@ -15,7 +14,8 @@ use crate::{
     registry::watch::{Stop, Watcher},
 };
 
-/// No timer is set further ahead.
+/// No timer is set nearer or further ahead.
+const NEAR: Duration = Duration::from_millis(50);
 const FAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// A watcher, and what its stream rests on.
@@ -46,10 +46,8 @@ impl Feed {
         progress_interval: Duration,
         place: Place,
     ) -> Self {
-        let now = Instant::now();
-        let left = Timestamp::now().duration_until(caller.good_until);
-        let good_until = now + Duration::try_from(left).unwrap_or_default().min(FAR);
-        let progress_due = now + progress_interval;
+        let good_until = good_until(&caller);
+        let progress_due = Instant::now() + progress_interval;
         Self {
             watcher,
             standing,
@@ -74,17 +72,16 @@ impl Feed {
         Ok(())
     }
 
-    pub fn into_stream(self) -> WatchStream {
-        Box::pin(stream::unfold(Some(Box::new(self)), |feed| async {
-            let mut feed = feed?;
-            match feed.next().await {
-                Ok(message) => Some((Ok(message), Some(feed))),
-                Err(end) => Some((Err(end), None)),
-            }
-        }))
+    /// Whether it is still telling the state at its start, and so holds on to it.
+    pub fn tells_state(&self) -> bool {
+        self.watcher.progress().is_none()
     }
 
-    async fn next(&mut self) -> Message {
+    /// The next message, once there is one.
+    ///
+    /// # Errors
+    /// How the stream ends.
+    pub async fn next(&mut self) -> Message {
         if let Some(farewell) = self.farewell.take() {
             return Err(farewell);
         }
@@ -108,13 +105,20 @@ impl Feed {
     }
 
     /// Whether the caller may go on.
-    fn check(&mut self) -> Result<(), Status> {
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED or PERMISSION_DENIED.
+    pub fn check(&mut self) -> Result<(), Status> {
         self.standing.check(&self.caller, Timestamp::now()).map_err(Rejection::Token)?;
+        if Instant::now() >= self.good_until {
+            // The clock on the wall is behind the one that the timer goes by.
+            self.good_until = good_until(&self.caller);
+        }
         Ok(self.watcher.renew()?)
     }
 
     fn owes_progress(&self) -> bool {
-        Instant::now() >= self.progress_due && self.watcher.progress().is_some()
+        Instant::now() >= self.progress_due && !self.tells_state()
     }
 
     fn message(&mut self, batch: Batch, synced: bool) -> WatchAllowedPartnersResponse {
@@ -125,7 +129,7 @@ impl Feed {
     /// A last word about progress, and then the end.
     fn leave(&mut self) -> Message {
         let end = status::draining();
-        if self.watcher.progress().is_none() {
+        if self.tells_state() {
             return Err(end);
         }
         self.farewell = Some(end);
@@ -143,4 +147,10 @@ impl Feed {
             () = self.timer.as_mut() => {}
         }
     }
+}
+
+/// When to look whether the caller's token has come to its end.
+fn good_until(caller: &Caller) -> Instant {
+    let left = Duration::try_from(Timestamp::now().duration_until(caller.good_until));
+    Instant::now() + left.unwrap_or_default().clamp(NEAR, FAR)
 }

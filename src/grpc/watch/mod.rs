@@ -6,6 +6,7 @@
 mod encode;
 mod feed;
 mod places;
+mod streams;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use self::feed::Feed;
-pub use self::places::Places;
+pub use self::streams::Streams;
 use super::{
     call::{begin, identity},
     parse::{Broken, complete},
@@ -66,7 +67,7 @@ impl Partners {
         request: Request<pb::WatchAllowedPartnersRequest>,
     ) -> Result<Response<WatchStream>, Status> {
         let (caller, _) = identity(request.extensions())?;
-        let place = self.places.take(&caller)?;
+        let place = self.streams.place(&caller)?;
         let begun = begin(&self.registry, request).await?;
         let permit =
             self.registry.policy().permit::<WatchPartners>(&begun.call, Purpose::Commit)?;
@@ -74,12 +75,12 @@ impl Partners {
         let wish = Wish::parse(&begun.message, &mut broken);
         let Wish { query, progress_interval } = complete(wish, broken)?;
         let watcher = self.registry.watch(&permit, begun.call.clone(), query);
-        let standing = Arc::clone(&self.standing);
+        let standing = Arc::clone(self.streams.standing());
         let mut feed = Feed::new(watcher, standing, caller, progress_interval, place);
         // What is wrong with the start is the answer, not the first message.
         feed.start().await?;
         let revision = self.registry.revision();
-        Ok(begun.response(feed.into_stream(), revision))
+        Ok(begun.response(self.streams.stream(feed), revision))
     }
 }
 

@@ -10,8 +10,8 @@ use tonic::Status;
 use crate::{auth::Caller, grpc::status};
 
 /// Counts the streams.
-#[derive(Clone, Debug)]
-pub struct Places(Arc<Room>);
+#[derive(Debug)]
+pub(super) struct Places(Arc<Room>);
 
 #[derive(Debug)]
 struct Room {
@@ -46,7 +46,7 @@ impl Places {
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED if there is none.
-    pub(super) fn take(&self, caller: &Caller) -> Result<Place, Status> {
+    pub fn take(&self, caller: &Caller) -> Result<Place, Status> {
         let room = &self.0;
         let subject = (Arc::clone(&caller.subject), Arc::clone(&caller.issuer));
         let mut taken = room.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -48,11 +48,11 @@ pub enum Kind {
     /// A part of a value.
     Part = 8,
     /// A replica.
-    Replica = 9,
+    Replica = 16,
     /// A role that somebody made.
-    Role = 10,
+    Role = 17,
     /// A revocation.
-    Revocation = 11,
+    Revocation = 18,
 }
 
 /// Why bytes are not the value that was stored.

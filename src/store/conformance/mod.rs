@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use self::model::{
     Model, domain, events, partner, plain_partner, replica, request_key, rich_partner, time,
 };
-use super::{Change, ReplicaWrite, Store, StoreError, Write};
+use super::{Change, Compacted, ReplicaWrite, Store, StoreError, Write};
 use crate::domain::{AllowedPartner, Revision, replica::Replica};
 
 /// Where one store lives. Opening it again after the last one was dropped finds what it held.
@@ -38,6 +38,10 @@ macro_rules! conformance {
             an_answer_without_a_commit_keeps_the_revision
             replicas_are_kept_without_a_commit_until_they_are_forgotten
             readers_never_see_half_a_group
+            compacted_history_is_gone_and_the_rest_stays
+            deleted_partners_go_with_their_history
+            compaction_goes_step_by_step_and_never_beyond_the_end
+            a_reader_of_history_that_goes_is_told_so
         );
     };
     ($new_place:expr => $($name:ident)*) => {
@@ -301,4 +305,117 @@ pub fn readers_never_see_half_a_group(place: &dyn Place) {
         reader.join().unwrap();
     });
     model.assert_is_in(store.as_ref());
+}
+
+pub fn compacted_history_is_gone_and_the_rest_stays(place: &dyn Place) {
+    let (mut model, writes) = Model::history(60);
+    let store = place.open();
+    for group in writes.chunks(9) {
+        store.write(group).unwrap();
+    }
+    for before in [Revision::ZERO, Revision::new(1), Revision::new(17), Revision::new(17)] {
+        let done = store.compact(before, usize::MAX).unwrap();
+        let purged = model.compact(before.max(model.oldest_revision()));
+        assert_eq!(done, Compacted { oldest_revision: model.oldest_revision(), purged });
+        model.assert_is_in(store.as_ref());
+    }
+    drop(store);
+    let store = place.open();
+    model.assert_is_in(store.as_ref());
+    // Writing and compacting go on.
+    for _ in 0..30 {
+        let write = model.step();
+        store.write(&[write]).unwrap();
+    }
+    store.compact(Revision::new(70), usize::MAX).unwrap();
+    model.compact(Revision::new(70));
+    model.assert_is_in(store.as_ref());
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn deleted_partners_go_with_their_history(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    let deleted = |number| AllowedPartner { delete_time: Some(time(5)), ..plain_partner(number) };
+    let large = AllowedPartner { delete_time: Some(time(5)), ..rich_partner(domain(5), 500, 0) };
+    let writes = [
+        model.set([plain_partner(1), plain_partner(2), plain_partner(3), plain_partner(4)]),
+        model.set([deleted(1), deleted(2), deleted(3), large]),
+        // Brought back; brought back and deleted again.
+        model.set([plain_partner(2), plain_partner(3)]),
+        model.set([deleted(3)]),
+        model.set([plain_partner(6)]),
+    ];
+    store.write(&writes).unwrap();
+    let nothing = store.compact(Revision::new(2), usize::MAX).unwrap();
+    assert_eq!((nothing.purged, model.compact(Revision::new(2))), (vec![], vec![]));
+    model.assert_is_in(store.as_ref());
+    for (before, gone) in [(4, vec![domain(1), domain(5)]), (5, vec![domain(3)])] {
+        let done = store.compact(Revision::new(before), usize::MAX).unwrap();
+        assert_eq!((&done.purged, model.compact(Revision::new(before))), (&gone, gone.clone()));
+        model.assert_is_in(store.as_ref());
+    }
+    // A purged partner is one that never was.
+    let write = model.set([plain_partner(1)]);
+    store.write(&[write]).unwrap();
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn compaction_goes_step_by_step_and_never_beyond_the_end(place: &dyn Place) {
+    let (mut model, writes) = Model::history(30);
+    let store = place.open();
+    store.write(&writes).unwrap();
+    assert_eq!(store.compact(Revision::new(30), 0).unwrap().oldest_revision, Revision::new(1));
+    for oldest in [8, 15, 22, 29, 31, 31] {
+        let done = store.compact(Revision::new(u64::MAX), 7).unwrap();
+        assert_eq!(done.oldest_revision, Revision::new(oldest));
+        let mut purged = model.compact(done.oldest_revision);
+        let mut told = done.purged;
+        (purged.sort(), told.sort());
+        assert_eq!(told, purged);
+        model.assert_is_in(store.as_ref());
+    }
+    assert_eq!(store.commits_after(Revision::new(30), 10).unwrap(), []);
+    drop(store);
+    let store = place.open();
+    model.assert_is_in(store.as_ref());
+    let write = model.step();
+    store.write(&[write]).unwrap();
+    model.assert_is_in(store.as_ref());
+}
+
+pub fn a_reader_of_history_that_goes_is_told_so(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    for number in 0..40 {
+        let write = model.set([rich_partner(domain(number), 100, number)]);
+        store.write(&[write]).unwrap();
+    }
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut after = Revision::ZERO;
+            let mut complaints = 0;
+            while after < Revision::new(40) {
+                match store.commits_after(after, 5) {
+                    Ok(commits) => {
+                        assert!(commits.iter().all(|commit| commit.changes.len() == 1));
+                        assert_eq!(commits.first().map(|it| it.revision), Some(after.next()));
+                    }
+                    Err(StoreError::Compacted { oldest }) => {
+                        assert!(oldest > after.next());
+                        after = Revision::new(oldest.get() - 1);
+                        complaints += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            complaints
+        });
+        for before in 2..=41 {
+            store.compact(Revision::new(before), usize::MAX).unwrap();
+        }
+        assert!(reader.join().unwrap() > 0);
+    });
 }

@@ -26,7 +26,7 @@ use crate::{
             FederationMode, FederationSettings, Passphrase, SettingsValues, StalenessPolicy,
         },
     },
-    store::{Answer, AnswerResult, Change, Commit, RequestKey, Store, Write},
+    store::{Answer, AnswerResult, Change, Commit, RequestKey, Store, StoreError, Write},
 };
 
 /// A store's content as it should be.
@@ -36,6 +36,9 @@ pub struct Model {
     pub settings: Arc<FederationSettings>,
     pub roles: BTreeMap<Arc<str>, Arc<Role>>,
     pub revocations: BTreeMap<Uuid, Arc<Revocation>>,
+    /// How many commits have left the log.
+    pub compacted: u64,
+    /// Those still in it.
     pub commits: Vec<Commit>,
     pub entries: Vec<AuditEntry>,
     pub answers: HashMap<RequestKey, Answer>,
@@ -43,7 +46,23 @@ pub struct Model {
 
 impl Model {
     pub fn revision(&self) -> Revision {
-        Revision::new(self.commits.len() as u64)
+        Revision::new(self.compacted + self.commits.len() as u64)
+    }
+
+    pub fn oldest_revision(&self) -> Revision {
+        Revision::new(self.compacted + 1)
+    }
+
+    /// Forgets the history before `oldest`. Returns the deleted partners that went with it.
+    pub fn compact(&mut self, oldest: Revision) -> Vec<DomainName> {
+        let gone =
+            |partner: &AllowedPartner| partner.delete_time.is_some() && partner.revision < oldest;
+        self.commits.retain(|commit| commit.revision >= oldest);
+        self.compacted = oldest.get() - 1;
+        let purged: Vec<_> =
+            self.partners.values().filter(|it| gone(it)).map(|it| it.domain.clone()).collect();
+        self.partners.retain(|_, partner| !gone(partner));
+        purged
     }
 
     /// A commit that sets these partners, with its audit entry.
@@ -171,14 +190,20 @@ impl Model {
     pub fn assert_is_in(&self, store: &dyn Store) {
         let state = store.load().unwrap();
         assert_eq!(state.revision, self.revision());
-        assert_eq!(state.oldest_revision, Revision::new(1));
+        assert_eq!(state.oldest_revision, self.oldest_revision());
         assert_eq!(state.partners, self.partners.values().cloned().collect::<Vec<_>>());
         assert_eq!(state.settings, self.settings);
         assert_eq!(state.revocations, self.revocations.values().cloned().collect::<Vec<_>>());
         assert_eq!(state.roles, self.roles.values().cloned().collect::<Vec<_>>());
         let head = self.entries.last().map_or(ChainHead::default(), AuditEntry::head);
         assert_eq!(state.audit_head, head);
-        assert_eq!(store.commits_after(Revision::ZERO, usize::MAX).unwrap(), self.commits);
+        let oldest = self.oldest_revision();
+        let commits = store.commits_after(Revision::new(self.compacted), usize::MAX).unwrap();
+        assert_eq!(commits, self.commits);
+        if Revision::ZERO.next() < oldest && oldest <= self.revision() {
+            let error = store.commits_after(Revision::new(self.compacted - 1), 1).unwrap_err();
+            assert!(matches!(error, StoreError::Compacted { oldest: told } if told == oldest));
+        }
         assert_eq!(store.audit_after(0, usize::MAX).unwrap(), self.entries);
         for (key, answer) in &self.answers {
             assert_eq!(store.answer(key).unwrap().as_ref(), Some(answer));

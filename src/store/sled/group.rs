@@ -10,15 +10,18 @@ use super::{
     layout::{self, Note},
 };
 use crate::{
-    domain::{AllowedPartner, audit::AuditEntry},
+    domain::{AllowedPartner, Revision, audit::AuditEntry},
     store::{
-        Answer, Change, Commit, ReplicaWrite, StoreError, Write,
-        codec::{self, Kind, Stored, Texts},
+        Answer, Change, Commit, Compacted, ReplicaWrite, StoreError, Write,
+        codec::{self, Damage, Kind, Stored, Texts},
     },
 };
 
 /// The most answers that one call forgets, so that a writer is never kept waiting for long.
 const MOST_FORGOTTEN: usize = 4_096;
+
+/// Once so many changes have left the log, the rest waits for the next call.
+const MOST_CHANGES_COMPACTED: usize = 1_024;
 
 /// The writes gathered so far, over what the tree holds.
 pub(super) struct Group<'a> {
@@ -84,6 +87,50 @@ impl<'a> Group<'a> {
             }
         }
         Ok(expired.len())
+    }
+
+    /// Removes commits before `before`, at most `limit`, and the deleted partners that go with them.
+    pub(super) fn compact(
+        &mut self,
+        before: Revision,
+        limit: usize,
+    ) -> Result<Compacted, StoreError> {
+        let end = before.min(self.note.revision.next());
+        let mut changes = 0;
+        let mut purged = Vec::new();
+        for _ in 0..limit {
+            let oldest = self.note.oldest_revision;
+            if oldest >= end || changes >= MOST_CHANGES_COMPACTED {
+                break;
+            }
+            let key = layout::commit_key(oldest);
+            let commit: Commit = self.stored(&key)?.ok_or_else(|| {
+                self.folder.damaged_at(&key, &Damage::Content("it is missing".into()))
+            })?;
+            changes += commit.changes.len();
+            for change in &commit.changes {
+                if let Change::Partner { after, .. } = change
+                    && after.delete_time.is_some()
+                    && self.purge(after)?
+                {
+                    purged.push(after.domain.clone());
+                }
+            }
+            self.remove(&key)?;
+            self.note.oldest_revision = oldest.next();
+        }
+        Ok(Compacted { oldest_revision: self.note.oldest_revision, purged })
+    }
+
+    /// Removes a deleted partner, unless something was done to it later. Returns whether it did.
+    fn purge(&mut self, deleted: &AllowedPartner) -> Result<bool, StoreError> {
+        let key = layout::partner_key(&deleted.domain);
+        let stored: Option<AllowedPartner> = self.stored(&key)?;
+        if stored.is_none_or(|stored| stored.revision != deleted.revision) {
+            return Ok(false);
+        }
+        self.note.deleted = self.note.deleted.saturating_sub(1);
+        self.remove(&key)
     }
 
     fn add_commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
@@ -203,7 +250,7 @@ impl<'a> Group<'a> {
 
     fn add_answer(&mut self, answer: &Answer) -> Result<(), StoreError> {
         let key = layout::answer_key(&answer.key);
-        if let Some(old) = self.stored_answer(&key)? {
+        if let Some(old) = self.stored::<Answer>(&key)? {
             self.remove(&key)?;
             self.remove(&layout::expiry_key(old.expire_time, &key))?;
             self.note.answers = self.note.answers.saturating_sub(1);
@@ -217,7 +264,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn stored_answer(&self, key: &[u8]) -> Result<Option<Answer>, StoreError> {
+    fn stored<T: Stored>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.get(key)? else { return Ok(None) };
         let sealed = layout::whole(self.folder, key, &bytes, |part| self.get(part))?;
         codec::decode(key, &sealed, &mut Texts::default())

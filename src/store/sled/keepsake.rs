@@ -14,11 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// sled's segment size, which it was opened with and refuses to change.
-pub(super) const SEGMENT_BYTES: usize = 512 * 1_024;
+/// sled's segment size, which it was opened with and refuses to change. More than one group usually
+/// writes, and little beside the data of those who care for the disk.
+pub(super) const SEGMENT_BYTES: usize = 4 * 1_024 * 1_024;
 
-/// The newest segments that are kept: 16 MiB, more than sled has in flight.
-const KEPT_SEGMENTS: usize = 32;
+/// The newest segments that are kept: 32 MiB, more than sled has in flight.
+const KEPT_SEGMENTS: usize = 8;
 
 /// A segment's header: its CRC and two log positions.
 const HEADER_BYTES: usize = 20;

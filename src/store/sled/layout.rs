@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The format of the store as a whole. Raised when an older version could not read it.
-pub(super) const STORE_FORMAT: u32 = 1;
+pub(super) const STORE_FORMAT: u32 = 2;
 
 /// The most bytes of one sled value; a longer one is kept in parts.
 ///
@@ -37,7 +37,7 @@ pub(super) const AUDIT: u8 = b'a';
 pub(super) const ANSWERS: u8 = b'r';
 pub(super) const EXPIRIES: u8 = b'x';
 pub(super) const PARTS: u8 = b'c';
-pub(super) const REPLICAS: u8 = b'v';
+pub(super) const REPLICAS: u8 = b'n';
 
 /// What the store notes about itself with every group it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

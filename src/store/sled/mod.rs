@@ -27,7 +27,7 @@
 //! | `a` sequence, big-endian | an audit entry |
 //! | `r` SHA-256 of the request's key | a kept answer |
 //! | `x` expiry, sortable, and the same SHA-256 | nothing: finds answers whose time has run out |
-//! | `v` id | a replica |
+//! | `n` id | a replica, as far as it outlives the server |
 //! | `c` key, index | a part of the value at that key, if it is longer than 4 KiB |
 //! | `m` | the note: store id, last and oldest revision, counts, audit head, tally of all values |
 //!
@@ -38,10 +38,20 @@
 //! A group is one sled batch with the note in it. Then `flush`, which hands sled's buffers to the
 //! operating system; then `sync_data` on a handle of our own on the log, because sled's flush is
 //! `sync_file_range` on Linux and no sync. Only then is the group acknowledged, and the head file
-//! follows. sled's own periodic flush is off.
+//! follows.
 //!
 //! Values stay at or below 4 KiB, because a large page would go to a blob file, which nothing ever
 //! syncs. sled's `watch_prefix` is not used: one subscriber that stops reading stops every writer.
+//!
+//! # Compaction
+//!
+//! Old commits leave the log a batch at a time, and with them the deleted partners that nobody can
+//! bring back any more. The oldest revision that readers are told of moves before the batch is
+//! applied, so a reader that misses a commit finds out that it was compacted.
+//!
+//! sled writes its log in segments and fills one anew once nothing in it is needed. Its periodic
+//! flush empties those that are half needed, and is therefore on, but only after the check at start:
+//! a store in doubt is not to be moved about.
 //!
 //! # A crash
 //!
@@ -99,7 +109,7 @@ use self::{
     open::Opened,
 };
 use super::{
-    Answer, Commit, RequestKey, State, Store, StoreError, Write,
+    Answer, Commit, Compacted, RequestKey, State, Store, StoreError, Write,
     codec::{self, Damage, Stored, Texts},
 };
 use crate::domain::{Revision, audit::AuditEntry};
@@ -194,6 +204,7 @@ impl SledStore {
         }
         let (batch, note) = group.into_batch();
         *lock(&self.found) = None;
+        lock(&self.published).oldest_revision = note.oldest_revision;
         self.folder.shielded("writing", || {
             self.tree.apply_batch(batch)?;
             self.tree.flush()
@@ -275,8 +286,13 @@ impl Store for SledStore {
         if after.next() < oldest {
             return Err(StoreError::Compacted { oldest });
         }
-        self.numbered(after.next().get(), revision.get(), limit, |number| {
+        let commits = self.numbered(after.next().get(), revision.get(), limit, |number| {
             layout::commit_key(Revision::new(number))
+        });
+        commits.map_err(|error| match lock(&self.published).oldest_revision {
+            // They went while they were being read.
+            oldest if after.next() < oldest => StoreError::Compacted { oldest },
+            _ => error,
         })
     }
 
@@ -305,6 +321,10 @@ impl Store for SledStore {
 
     fn forget_answers(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.commit(|batch| batch.forget_answers(now))
+    }
+
+    fn compact(&self, before: Revision, limit: usize) -> Result<Compacted, StoreError> {
+        self.commit(|batch| batch.compact(before, limit))
     }
 
     fn size_on_disk(&self) -> u64 {

@@ -18,6 +18,12 @@ use super::{
 };
 use crate::store::{State, StoreError};
 
+/// How often sled writes what is buffered, moves the rest out of one segment that is half empty, and
+/// syncs. Nothing else gives space back. One segment at a time and a sync after each also means
+/// that a segment is not filled anew before what was moved out of it is on the disk; so does a
+/// segment that is larger than what one group usually writes.
+const CLEANING_INTERVAL_MS: u64 = 100;
+
 /// A store that has passed its check.
 pub(super) struct Opened {
     pub(super) tree: Db,
@@ -47,7 +53,7 @@ fn create(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, St
         _ => {}
     }
     folder::private_folder(&folder.sled()).map_err(failed)?;
-    let tree = sled_at(folder, options)?;
+    let tree = sled_at(folder, options, Cleaning::Off)?;
     let note = Note::of_new_store(id);
     folder.shielded("writing", || {
         tree.insert(layout::NOTE, note.sealed())?;
@@ -60,7 +66,7 @@ fn create(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, St
     };
     make_durable().map_err(failed)?;
     folder.mark(Marker::Ready(id))?;
-    checked(folder, id, tree)
+    checked(folder, id, options, tree)
 }
 
 /// Opens a store. If it is refused, its files are left as they were.
@@ -94,8 +100,8 @@ fn reopen(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, St
 fn attempt(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, StoreError> {
     remove_snapshots(&folder.sled(), Snapshots::Unfinished)
         .map_err(|error| folder.failed("removing an unfinished snapshot", &error))?;
-    match sled_at(folder, options) {
-        Ok(tree) => checked(folder, id, tree),
+    match sled_at(folder, options, Cleaning::Off) {
+        Ok(tree) => checked(folder, id, options, tree),
         Err(StoreError::Damaged(why)) => {
             let copy = copy_aside(folder)
                 .map_err(|error| folder.failed(&format!("{why}; copying it aside"), &error))?;
@@ -107,15 +113,26 @@ fn attempt(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, S
     }
 }
 
+/// Whether sled moves data within its file by itself.
+#[derive(Clone, Copy)]
+enum Cleaning {
+    /// As long as the store is in doubt.
+    Off,
+    /// Once it has passed its check.
+    On,
+}
+
 /// Opens sled's database, or makes it.
-fn sled_at(folder: &Folder, options: &SledOptions) -> Result<Db, StoreError> {
+fn sled_at(folder: &Folder, options: &SledOptions, cleaning: Cleaning) -> Result<Db, StoreError> {
     folder.wait_for_sled()?;
     let config = sled::Config::new()
         .path(folder.sled())
         .cache_capacity(options.cache_bytes)
         .segment_size(SEGMENT_BYTES)
-        // Each group is flushed and synced by its writer; a second flusher would only add syncs.
-        .flush_every_ms(None);
+        .flush_every_ms(match cleaning {
+            Cleaning::Off => None,
+            Cleaning::On => Some(CLEANING_INTERVAL_MS),
+        });
     folder.shielded("opening the database", || config.open())
 }
 
@@ -125,7 +142,12 @@ fn log_of(folder: &Folder) -> io::Result<File> {
 }
 
 /// The store in `tree`, if it is whole and the one with this id.
-fn checked(folder: &Folder, id: Uuid, tree: Db) -> Result<Opened, StoreError> {
+fn checked(
+    folder: &Folder,
+    id: Uuid,
+    options: &SledOptions,
+    tree: Db,
+) -> Result<Opened, StoreError> {
     let note = check::note(&tree, folder)?;
     if note.store_id != id {
         return Err(folder.damaged("the database belongs to another store than the marker file"));
@@ -140,6 +162,11 @@ fn checked(folder: &Folder, id: Uuid, tree: Db) -> Result<Opened, StoreError> {
     let newest = newest.ok_or_else(|| folder.damaged("the head file cannot be understood"))?;
     check::reaches(&tree, folder, &note, &newest)?;
     let state = check::whole_tree(&tree, folder, &note)?;
+    drop(tree);
+    let tree = sled_at(folder, options, Cleaning::On)?;
+    if check::note(&tree, folder)? != note {
+        return Err(folder.damaged("it reads otherwise the second time it is opened"));
+    }
     let mut make_durable = || {
         make_files_private(&folder.sled())?;
         let log = log_of(folder)?;
@@ -160,8 +187,8 @@ fn checked(folder: &Folder, id: Uuid, tree: Db) -> Result<Opened, StoreError> {
 fn recover(folder: &Folder, id: Uuid, options: &SledOptions) -> Result<Opened, StoreError> {
     remove_snapshots(&folder.sled(), Snapshots::All)
         .map_err(|error| folder.failed("removing the snapshot", &error))?;
-    let tree = sled_at(folder, options)?;
-    checked(folder, id, tree)
+    let tree = sled_at(folder, options, Cleaning::Off)?;
+    checked(folder, id, options, tree)
 }
 
 /// A copy of sled's files as they were before a recovery.

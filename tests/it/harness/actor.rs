@@ -3,7 +3,8 @@
 use partnerd::proto::v1::{
     self as pb, allowed_partner_service_client::AllowedPartnerServiceClient,
     federation_settings_service_client::FederationSettingsServiceClient,
-    maintenance_service_client::MaintenanceServiceClient, role_service_client::RoleServiceClient,
+    maintenance_service_client::MaintenanceServiceClient,
+    replica_service_client::ReplicaServiceClient, role_service_client::RoleServiceClient,
 };
 use prost_types::FieldMask;
 use tonic::{
@@ -71,6 +72,16 @@ impl Actor {
 
     pub fn maintenance(&self) -> MaintenanceServiceClient<Service> {
         MaintenanceServiceClient::new(self.service())
+    }
+
+    pub fn replicas(&self) -> ReplicaServiceClient<Service> {
+        ReplicaServiceClient::new(self.service())
+    }
+
+    /// Who the server says this is.
+    pub async fn describe(&self) -> Outcome<pb::DescribeCallerResponse> {
+        let request = pb::DescribeCallerRequest {};
+        Ok(self.roles().describe_caller(request).await?.into_inner())
     }
 
     pub async fn get(&self, domain: &str) -> Outcome<pb::AllowedPartner> {

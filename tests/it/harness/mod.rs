@@ -1,6 +1,7 @@
 //! A server in this process, on port 0 and a temporary folder, and the people who call it.
 
 pub mod actor;
+pub mod issuer;
 pub mod process;
 pub mod stream;
 pub mod tokens;
@@ -10,8 +11,14 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::{
+    auth::{
+        certificate::{CertificateConfig, CertificateSubject},
+        failures::FailureLimits,
+        issuer::IssuerConfig,
+        keys::FetchLimits,
+    },
     certs::Identity,
-    config::{Config, Development, Layers},
+    config::{Config, Development, Layers, Limits},
     dev::DevFolder,
     proto::v1::DescribeCallerRequest,
     server::{Assembly, ShutdownTrigger, shutdown},
@@ -40,15 +47,65 @@ pub struct TestServer {
     options: Builder,
 }
 
+/// A server that has ended and can be started anew on the same data.
+pub struct Stopped {
+    folder: tempfile::TempDir,
+    options: Builder,
+}
+
+impl Stopped {
+    pub async fn start(self) -> TestServer {
+        TestServer::start_in(self.folder, self.options).await
+    }
+}
+
 /// How a test server differs from a plain development server.
 #[derive(Clone, Default)]
 pub struct Builder {
     local_domains: Vec<String>,
     client_auth: ClientAuth,
     max_concurrent_requests: Option<usize>,
+    limits: Option<Arc<ChangeLimits>>,
+    silent_after: Option<Duration>,
+    max_replicas: Option<usize>,
+    replica_id_is_subject: bool,
+    issuers: Vec<IssuerConfig>,
+    fetch: Option<FetchLimits>,
+    certificates: CertificateConfig,
+    failures: Option<FailureLimits>,
 }
 
+type ChangeLimits = dyn Fn(&mut Limits) + Send + Sync;
+
 impl Builder {
+    /// An issuer beside the server's own.
+    pub fn issuer(mut self, issuer: IssuerConfig) -> Self {
+        self.issuers.push(issuer);
+        self
+    }
+
+    /// What fetching keys may cost.
+    pub fn fetch(mut self, limits: FetchLimits) -> Self {
+        self.fetch = Some(limits);
+        self
+    }
+
+    /// Whom a client certificate with this name stands for.
+    pub fn certificate_subject(mut self, san: &str, roles: &[&str]) -> Self {
+        self.certificates.subjects.push(CertificateSubject {
+            san: san.to_owned(),
+            subject: None,
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        });
+        self
+    }
+
+    /// How often somebody may be refused; unless told, more often than any test is.
+    pub fn failures(mut self, limits: FailureLimits) -> Self {
+        self.failures = Some(limits);
+        self
+    }
+
     /// A domain that the server itself serves.
     pub fn local_domain(mut self, domain: &str) -> Self {
         self.local_domains.push(domain.to_owned());
@@ -64,6 +121,30 @@ impl Builder {
     /// The most calls at a time.
     pub fn max_concurrent_requests(mut self, most: usize) -> Self {
         self.max_concurrent_requests = Some(most);
+        self
+    }
+
+    /// Other limits than the documented ones.
+    pub fn limits(mut self, change: impl Fn(&mut Limits) + Send + Sync + 'static) -> Self {
+        self.limits = Some(Arc::new(change));
+        self
+    }
+
+    /// How long a replica may be quiet.
+    pub fn silent_after(mut self, quiet: Duration) -> Self {
+        self.silent_after = Some(quiet);
+        self
+    }
+
+    /// The most replicas.
+    pub fn max_replicas(mut self, most: usize) -> Self {
+        self.max_replicas = Some(most);
+        self
+    }
+
+    /// That the id of a replica must be the subject of its token.
+    pub fn replica_id_is_subject(mut self) -> Self {
+        self.replica_id_is_subject = true;
         self
     }
 
@@ -132,16 +213,22 @@ impl TestServer {
 
     /// The same server, ended in order and started anew on the same data.
     pub async fn restart(self) -> Self {
-        self.restart_after(|_store| {}).await
+        self.stop().await.start().await
     }
 
     /// The same, after something was done to its store while it was down.
     pub async fn restart_after(self, meddle: impl FnOnce(&Path)) -> Self {
+        let stopped = self.stop().await;
+        let dev = DevFolder::open(stopped.folder.path()).expect("the server made it");
+        meddle(&dev.store_path());
+        stopped.start().await
+    }
+
+    /// Ends the server in order.
+    pub async fn stop(self) -> Stopped {
         let Self { folder, running, options, .. } = self;
         running.stop().await;
-        let dev = DevFolder::open(folder.path()).expect("the server made it");
-        meddle(&dev.store_path());
-        Self::start_in(folder, options).await
+        Stopped { folder, options }
     }
 
     async fn start_in(folder: tempfile::TempDir, options: Builder) -> Self {
@@ -191,6 +278,12 @@ impl TestServer {
         // On a connection of his own: what he sends may cost him the connection.
         let channel = self.connect_to(self.address()).await.expect("the server listens");
         Actor::new(channel, Some(token.to_owned()))
+    }
+
+    /// Somebody on a connection with this certificate, who sends this token.
+    pub async fn over(&self, identity: Option<&Identity>, token: Option<&str>) -> Actor {
+        let channel = connect_as(self.folder.path(), self.address(), identity).await;
+        Actor::new(channel.expect("the server listens"), token.map(str::to_owned))
     }
 
     pub fn admin(&self) -> Actor {
@@ -265,6 +358,21 @@ impl Running {
         if let Some(most) = options.max_concurrent_requests {
             config.limits.max_concurrent_requests = most;
         }
+        if let Some(change) = &options.limits {
+            change(&mut config.limits);
+        }
+        if let Some(quiet) = options.silent_after {
+            config.replicas.silent_after = quiet;
+        }
+        if let Some(most) = options.max_replicas {
+            config.replicas.max_count = most;
+        }
+        config.replicas.id_is_subject = options.replica_id_is_subject;
+        config.auth.issuers.extend(options.issuers.clone());
+        config.auth.tokens.fetch = options.fetch.clone().unwrap_or(config.auth.tokens.fetch);
+        config.auth.tokens.certificates = options.certificates.clone();
+        let hardly_any = FailureLimits { per_source: 1_000_000, per_subject: 1_000_000 };
+        config.auth.failures = options.failures.unwrap_or(hardly_any);
         config.server.reload_interval = Duration::from_millis(50);
         config.server.local_domains = options
             .local_domains

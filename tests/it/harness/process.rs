@@ -25,14 +25,37 @@ pub struct DevServer {
 impl DevServer {
     /// Starts a server in `folder`, on the data that is there, and waits until it listens.
     pub fn start(folder: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_partnerd"))
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+        Self::spawn(folder, arguments).ready()
+    }
+
+    /// Starts a server and does not wait for it.
+    pub fn spawn(folder: &Path, arguments: &[&str]) -> Self {
+        Self::spawn_by(Command::new(env!("CARGO_BIN_EXE_partnerd")), folder, arguments)
+    }
+
+    /// The same by a command that becomes the server.
+    pub fn spawn_by(mut command: Command, folder: &Path, arguments: &[&str]) -> Self {
+        let child = command
             .args(["serve", "--dev", "--listen", "127.0.0.1:0"])
+            .args(arguments)
             .current_dir(folder)
+            // A setting of a test, which the server would take for one of its own.
+            .env_remove("PARTNERD_CRASH_ROUNDS")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the binary was built with this test");
-        let stdout = child.stdout.take().expect("it is piped");
+        Self { child, folder: folder.to_owned(), greeting: String::new() }
+    }
+
+    /// The server once it listens.
+    pub fn ready(mut self) -> Self {
+        let stdout = self.child.stdout.take().expect("it is piped");
         let (lines, printed) = mpsc::channel();
         thread::spawn(move || {
             // Reads on after the test has seen enough, so that the server can always print.
@@ -40,16 +63,14 @@ impl DevServer {
                 let _ = lines.send(line);
             }
         });
-        let mut greeting = String::new();
-        while !greeting.contains("partnerctl") {
+        while !self.greeting.contains("partnerctl") {
             let line = printed.recv_timeout(START).unwrap_or_else(|_| {
-                let _ = child.kill();
-                panic!("the server did not say where it listens:\n{greeting}")
+                panic!("the server did not say where it listens:\n{}", self.greeting)
             });
-            greeting.push_str(&line);
-            greeting.push('\n');
+            self.greeting.push_str(&line);
+            self.greeting.push('\n');
         }
-        Self { child, folder: folder.to_owned(), greeting }
+        self
     }
 
     /// The id of its process.
@@ -71,9 +92,7 @@ impl DevServer {
 
     /// Sends the server a signal.
     pub fn signal(&self, name: &str) {
-        let signal =
-            Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
-        assert!(signal.expect("there is a kill").success());
+        signal(self.id(), name);
     }
 
     /// Waits until the server has ended.
@@ -99,6 +118,12 @@ impl DevServer {
     }
 }
 
+/// Sends a process that a test started a signal.
+pub fn signal(id: u32, name: &str) {
+    let signal = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status();
+    assert!(signal.expect("there is a kill").success());
+}
+
 impl Drop for DevServer {
     fn drop(&mut self) {
         // Both fail only if it has ended already.
@@ -109,7 +134,17 @@ impl Drop for DevServer {
 
 /// Runs `partnerctl` in `folder`, with `input` on its standard input.
 pub fn partnerctl(folder: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_partnerctl"))
+    let mut child = start_partnerctl(folder, arguments);
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // A command that does not read its input closes the pipe.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("it ends by itself")
+}
+
+/// Starts `partnerctl` in `folder`, with pipes to all of its streams.
+pub fn start_partnerctl(folder: &Path, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_partnerctl"))
         .args(arguments)
         .current_dir(folder)
         .env_clear()
@@ -118,10 +153,5 @@ pub fn partnerctl(folder: &Path, arguments: &[&str], input: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the binary was built with this test");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    // A command that does not read its input closes the pipe.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    child.wait_with_output().expect("it ends by itself")
+        .expect("the binary was built with this test")
 }

@@ -139,6 +139,8 @@ async fn what_enters_or_leaves_the_filter_is_added_or_removed() {
 async fn settings_go_to_those_who_may_read_them_and_the_passphrase_to_agents() {
     let server = TestServer::start().await;
     let (admin, agent, viewer) = (server.admin(), server.sync_agent(), server.viewer());
+    let (mut without, state) = server.helpdesk().watch_filtered("").await;
+    assert_eq!(brief(&state), []);
     let mut streams = Vec::new();
     for actor in [&agent, &viewer] {
         let mut watch = actor.watch_from(0).await;
@@ -167,6 +169,8 @@ async fn settings_go_to_those_who_may_read_them_and_the_passphrase_to_agents() {
         passphrases.push(events[0].dialback_passphrase.clone());
     }
     assert_eq!(passphrases, ["correct horse battery", ""]);
+    admin.create_plain("a.example").await;
+    assert_eq!(brief(&without.until(2).await), [(Type::Added, "a.example".to_owned(), 2)]);
     let (state, _) = agent.watch_from(0).await.state().await;
     assert_eq!(state[0].dialback_passphrase, "correct horse battery");
 }
@@ -188,6 +192,7 @@ async fn what_is_malformed_is_refused_by_its_field() {
     };
     let refused = server.admin().watch(long).await.map(drop).unwrap_err();
     assert_eq!(fields(&refused), ["progress_interval"]);
-    let denied = server.helpdesk().watch(WatchAllowedPartnersRequest::default()).await;
+    let nobody = server.actor("nobody", &["made-up"]).await;
+    let denied = nobody.watch(WatchAllowedPartnersRequest::default()).await;
     assert_eq!(reason(&denied.map(drop).unwrap_err()), "PERMISSION_DENIED");
 }

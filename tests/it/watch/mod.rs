@@ -1,3 +1,7 @@
 //! The watch: the state, what was missed and what happens, as one stream.
 
 mod basics;
+mod checker;
+mod ends;
+mod promises;
+mod slow;

@@ -1,4 +1,4 @@
-//! kill -9 in the middle of writing, and what is there afterwards.
+//! kill -9 in the middle of writing and compacting, and what is there afterwards.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -7,10 +7,13 @@ use std::{
 };
 
 use super::TempStore;
-use crate::store::{
-    Store,
-    conformance::{Place as _, model::Model},
-    sled::{SledOptions, SledStore},
+use crate::{
+    domain::Revision,
+    store::{
+        Store,
+        conformance::{Place as _, model::Model},
+        sled::{SledOptions, SledStore},
+    },
 };
 
 const ROUNDS: u64 = 10;
@@ -28,14 +31,17 @@ fn writer() {
     }
     let store = SledStore::open(&folder, &SledOptions::default()).unwrap();
     let mut model = Model::default();
-    let written = store.load().unwrap().revision;
-    while model.revision() < written {
+    let found = store.load().unwrap();
+    while model.revision() < found.revision {
         model.step();
     }
+    model.compact(found.oldest_revision);
     loop {
         let size = model.revision().get() % 6 + 1;
         let group: Vec<_> = (0..size).map(|_| model.step()).collect();
         store.write(&group).unwrap();
+        let before = Revision::new(model.revision().get().saturating_sub(20));
+        model.compact(store.compact(before, 7).unwrap().oldest_revision);
         let mut out = std::io::stdout().lock();
         writeln!(out, "acknowledged {}", model.revision()).unwrap();
         out.flush().unwrap();
@@ -63,7 +69,7 @@ fn acknowledged(line: &str) -> Option<u64> {
 #[test]
 fn nothing_acknowledged_is_lost_and_no_group_is_torn_when_the_process_is_killed() {
     let place = TempStore::new();
-    let mut last = 0;
+    let (mut last, mut compacted) = (0, 0);
     for round in 0..ROUNDS {
         let (mut child, mut output) = start_writer(&place);
         // A different number of groups each round, and a kill that falls anywhere in the next one.
@@ -83,9 +89,14 @@ fn nothing_acknowledged_is_lost_and_no_group_is_torn_when_the_process_is_killed(
         assert_eq!(groups_to_see, 0, "the writer ended by itself");
 
         let store = place.open();
-        let found = store.load().unwrap().revision.get();
+        let state = store.load().unwrap();
+        let found = state.revision.get();
         assert!(found >= last, "round {round}: {found} is there, {last} was acknowledged");
-        Model::history(found).0.assert_is_in(store.as_ref());
+        let mut model = Model::history(found).0;
+        model.compact(state.oldest_revision);
+        model.assert_is_in(store.as_ref());
+        compacted = state.oldest_revision.get() - 1;
     }
     assert!(last >= ROUNDS, "only {last} were acknowledged");
+    assert!(compacted > 0, "nothing was compacted meanwhile");
 }

@@ -263,12 +263,12 @@ fn a_store_of_a_later_format_is_refused_by_its_number() {
     let (place, _) = TempStore::with_history(3);
     let marker = place.path().join("partnerd-store");
     let text = fs::read_to_string(&marker).unwrap();
-    fs::write(&marker, text.replace("format: 1", "format: 2")).unwrap();
+    fs::write(&marker, text.replace("format: 2", "format: 3")).unwrap();
     let before = files(&place.path());
     let error = place.try_open().unwrap_err();
     assert!(matches!(error, StoreError::Damaged(_)), "{error}");
     assert!(
-        error.to_string().contains("is of format 2, and this partnerd knows format 1"),
+        error.to_string().contains("is of format 3, and this partnerd knows format 2"),
         "{error}"
     );
     assert_eq!(files(&place.path()), before);

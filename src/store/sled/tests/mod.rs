@@ -2,6 +2,8 @@
 
 mod crash;
 mod damage;
+mod power;
+mod space;
 
 use std::{
     io,

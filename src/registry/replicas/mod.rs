@@ -5,29 +5,21 @@
 //! they are answered; a new revision, rejection or version within a second, all of that second
 //! together; a mere sign of life at most once a minute. So a thousand agents cost one sync a
 //! second at the most.
-//!
-//! What is handed to the writer is handed over under the table's lock, so the store sees the
-//! changes of a replica in their order.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod table;
+#[cfg(test)]
+mod tests;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until},
-};
+use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, sleep_until};
+
+pub(super) use self::table::Replicas;
 use super::{
     Error, Kind, Registry, Snapshot,
+    listing::MAX_PAGE_BYTES,
     pages::{PageToken, query_digest},
-    writer::{Saved, Writer},
 };
 use crate::{
     auth::{
@@ -36,22 +28,14 @@ use crate::{
     },
     domain::{
         DomainName, Revision,
-        audit::Actor,
         filter::Filter,
         replica::{Replica, ReplicaId, Report, State, View, Yardstick},
         settings::FederationSettings,
     },
-    store::ReplicaWrite,
 };
 
 /// How many reports a replica may miss before it is silent.
 const MISSED_REPORTS: u32 = 3;
-
-/// How old the stored time of the last report may get while there is nothing else to store.
-const SIGN_OF_LIFE: SignedDuration = SignedDuration::from_secs(60);
-
-/// The most replicas that one write keeps.
-const MAX_SAVED: usize = 1_000;
 
 /// How long a wait rests between two looks at all replicas, for each of them: a look costs a
 /// hundredth of that.
@@ -66,31 +50,6 @@ pub struct ReplicaOptions {
     pub silent_after: Duration,
     /// Whether the id of a replica must be the subject of its token.
     pub id_is_subject: bool,
-}
-
-/// The replicas.
-#[derive(Debug)]
-pub(super) struct Replicas {
-    options: ReplicaOptions,
-    listening_since: Timestamp,
-    table: Mutex<Table>,
-    /// Rings when a wait may be over.
-    bell: watch::Sender<()>,
-    is_draining: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    entries: BTreeMap<ReplicaId, Entry>,
-    /// Those that the store does not know as they are.
-    unsaved: BTreeSet<ReplicaId>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    replica: Arc<Replica>,
-    /// As it was last handed to the store.
-    saved: Arc<Replica>,
 }
 
 /// What an agent is told in answer to its report.
@@ -179,7 +138,7 @@ impl Registry {
     /// # Errors
     /// [`Kind::NotFound`].
     pub fn replica(&self, permit: &Permit<GetReplica>) -> Result<View, Error> {
-        let found = self.replicas.table().entries.get(permit.target()).map(Entry::replica);
+        let found = self.replicas.get(permit.target());
         let replica = found.ok_or_else(|| not_found(permit.target()))?;
         Ok(self.sight(permit.readable()).view(replica))
     }
@@ -214,8 +173,9 @@ impl Registry {
                 replicas.push(view);
             }
         }
-        let more = replicas.len() > page_size;
-        replicas.truncate(page_size);
+        let fitting = fitting(&replicas, page_size);
+        let more = replicas.len() > fitting;
+        replicas.truncate(fitting);
         let next = replicas.last().filter(|_| more).map(|last| {
             let after = last.replica.id.to_string();
             PageToken { revision: sight.snapshot.revision(), total, query: digest, after }.encode()
@@ -256,7 +216,7 @@ impl Registry {
         let last = self.revision();
         not_ahead(revision, last)?;
         let revision = if revision == Revision::ZERO { last } else { revision };
-        let mut bell = self.replicas.bell.subscribe();
+        let mut bell = self.replicas.bell();
         loop {
             bell.mark_unchanged();
             let by = self.yardstick(&self.snapshot());
@@ -264,7 +224,7 @@ impl Registry {
             if found.is_reached() || Instant::now() >= until {
                 return Ok(found);
             }
-            if self.replicas.is_draining.load(Ordering::Acquire) {
+            if self.replicas.is_draining() {
                 return Err(Kind::Draining.into());
             }
             let quiet = Duration::try_from(next_silence.duration_since(by.now));
@@ -280,8 +240,7 @@ impl Registry {
 
     /// Ends the waits for the replicas, because the server goes away.
     pub fn end_waits(&self) {
-        self.replicas.is_draining.store(true, Ordering::Release);
-        self.replicas.bell.send_replace(());
+        self.replicas.drain();
     }
 
     /// Writes what the store does not know of the replicas. To be called about once a second.
@@ -346,146 +305,14 @@ impl Sight<'_> {
     }
 }
 
-impl Replicas {
-    pub(super) fn new(kept: Vec<Arc<Replica>>, options: ReplicaOptions) -> Self {
-        let entries = kept
-            .into_iter()
-            .map(|replica| (replica.id.clone(), Entry { saved: Arc::clone(&replica), replica }));
-        let table = Table { entries: entries.collect(), unsaved: BTreeSet::new() };
-        Self {
-            options,
-            listening_since: Timestamp::now(),
-            table: Mutex::new(table),
-            bell: watch::Sender::new(()),
-            is_draining: AtomicBool::new(false),
-        }
-    }
-
-    /// Takes a report. For one that binds an id, what to wait for before it is answered.
-    fn take(
-        &self,
-        id: &ReplicaId,
-        actor: &Actor,
-        report: Report,
-        writer: &Writer,
-    ) -> Result<Option<Saved>, Error> {
-        let now = Timestamp::now();
-        let mut table = self.table();
-        let Some(entry) = table.entries.get_mut(id) else {
-            if table.entries.len() >= self.options.max_count {
-                return Err(Kind::TooManyReplicas { limit: self.options.max_count }.into());
-            }
-            let replica = Arc::new(Replica::first(id.clone(), actor, report, now));
-            let saved = writer.keep(vec![ReplicaWrite::Keep(Arc::clone(&replica))])?;
-            let entry = Entry { saved: Arc::clone(&replica), replica };
-            table.entries.insert(id.clone(), entry);
-            drop(table);
-            self.bell.send_replace(());
-            return Ok(Some(saved));
-        };
-        if !entry.replica.is_of(actor) {
-            return Err(Kind::ReplicaOfAnother { replica: id.clone() }.into());
-        }
-        let before = Arc::clone(&entry.replica);
-        entry.replica = Arc::new(before.reported(report, now));
-        let is_unsaved = entry.is_unsaved();
-        let rings = !entry.replica.lasts_like(&before);
-        if is_unsaved {
-            table.unsaved.insert(id.clone());
-        }
-        drop(table);
-        if rings {
-            self.bell.send_replace(());
-        }
-        Ok(None)
-    }
-
-    /// Takes back a binding that could not be written.
-    fn unbind(&self, id: &ReplicaId) {
-        let mut table = self.table();
-        table.entries.remove(id);
-        table.unsaved.remove(id);
-    }
-
-    fn remove(&self, id: &ReplicaId, writer: &Writer) -> Result<Option<Saved>, Error> {
-        let mut table = self.table();
-        if !table.entries.contains_key(id) {
-            return Ok(None);
-        }
-        let saved = writer.keep(vec![ReplicaWrite::Forget(id.clone())])?;
-        table.entries.remove(id);
-        table.unsaved.remove(id);
-        drop(table);
-        self.bell.send_replace(());
-        Ok(Some(saved))
-    }
-
-    /// Hands some of what the store does not know to the writer; `None` if it knows everything.
-    fn save(&self, writer: &Writer) -> Result<Option<Saved>, Error> {
-        let mut table = self.table();
-        let Table { entries, unsaved } = &mut *table;
-        let ids: Vec<_> = unsaved.iter().take(MAX_SAVED).cloned().collect();
-        if ids.is_empty() {
-            return Ok(None);
-        }
-        let replicas = ids.iter().filter_map(|id| entries.get(id));
-        let writes = replicas.map(|entry| ReplicaWrite::Keep(Arc::clone(&entry.replica)));
-        let saved = writer.keep(writes.collect())?;
-        for id in ids {
-            unsaved.remove(&id);
-            if let Some(entry) = entries.get_mut(&id) {
-                entry.saved = Arc::clone(&entry.replica);
-            }
-        }
-        Ok(Some(saved))
-    }
-
-    /// How far the replicas are with `revision`, and when the next of those that have not got it
-    /// becomes silent.
-    fn convergence(&self, revision: Revision, by: Yardstick) -> (Convergence, Timestamp) {
-        let all = self.all();
-        let mut found = Convergence {
-            revision,
-            replicas: all.len(),
-            in_force: 0,
-            closed: 0,
-            pending: Vec::new(),
-        };
-        let mut next_silence = Timestamp::MAX;
-        for replica in all {
-            if replica.has(revision, by.target) {
-                found.in_force += 1;
-                found.closed = found.closed.saturating_add(replica.closed_by(revision, by.target));
-                continue;
-            }
-            let state = replica.state(by);
-            if state != State::Silent {
-                next_silence = next_silence.min(replica.silent_from(by));
-            }
-            found.pending.push((replica, state));
-        }
-        (found, next_silence)
-    }
-
-    fn all(&self) -> Vec<Arc<Replica>> {
-        self.table().entries.values().map(Entry::replica).collect()
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn replica(&self) -> Arc<Replica> {
-        Arc::clone(&self.replica)
-    }
-
-    /// Whether the store should learn of what has changed.
-    fn is_unsaved(&self) -> bool {
-        let age = self.replica.last_report_time.duration_since(self.saved.last_report_time);
-        age >= SIGN_OF_LIFE || !self.replica.lasts_like(&self.saved)
-    }
+/// How many of `views` fit on a page; at least one.
+fn fitting(views: &[View], page_size: usize) -> usize {
+    let mut weight = 0;
+    let light = views.iter().take_while(|view| {
+        weight += view.weight();
+        weight <= MAX_PAGE_BYTES
+    });
+    light.count().clamp(1, page_size)
 }
 
 fn not_ahead(given: Revision, last: Revision) -> Result<(), Error> {

@@ -1,0 +1,108 @@
+//! A bare tonic server that answers every call with the same partner: what the libraries cost.
+
+use std::{convert::Infallible, env, process::ExitCode, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use partnerd::{proto::v1 as pb, tls::Transport};
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    server::{Grpc, NamedService, UnaryService},
+};
+use tonic_prost::ProstCodec;
+
+use crate::{
+    partnerd_server::{GET, read_body},
+    server::{self, Contestant, ECHO, Process, TUNED_ECHO},
+};
+
+/// Answers with its partner, whatever is asked.
+#[derive(Clone)]
+struct Echo(Arc<pb::AllowedPartner>);
+
+impl UnaryService<pb::GetAllowedPartnerRequest> for Echo {
+    type Response = pb::AllowedPartner;
+    type Future = std::future::Ready<Result<Response<pb::AllowedPartner>, Status>>;
+
+    fn call(&mut self, _request: Request<pb::GetAllowedPartnerRequest>) -> Self::Future {
+        std::future::ready(Ok(Response::new(self.0.as_ref().clone())))
+    }
+}
+
+impl NamedService for Echo {
+    const NAME: &'static str = "xmpp.federation.v1.AllowedPartnerService";
+}
+
+impl tower::Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(echo, request).await) })
+    }
+}
+
+/// Starts one in a process of its own: this program, called by another name.
+pub fn start(tuning: &'static str, reply: &[u8]) -> Contestant {
+    let address = server::free_address();
+    let this = env::current_exe().expect("a process has a program");
+    let this = this.to_str().expect("the build has a path in UTF-8");
+    let partner = format!("{address}/{}", URL_SAFE_NO_PAD.encode(reply));
+    let process = Process::start(this, &["echo", tuning, &partner]);
+    server::wait_for(address);
+    let name = if tuning == "tuned" { TUNED_ECHO } else { ECHO };
+    Contestant {
+        read_path: GET,
+        read_body: read_body(),
+        reply: reply.to_vec(),
+        ..Contestant::new(name, process, address)
+    }
+}
+
+/// What that process does.
+pub async fn serve(tuning: &str, partner: &str) -> ExitCode {
+    let (address, reply) = partner.split_once('/').expect("this program started itself");
+    let reply = URL_SAFE_NO_PAD.decode(reply).expect("this program started itself");
+    let partner = pb::AllowedPartner::decode(reply.as_slice()).expect("it came from a server");
+    let echo = Echo(Arc::new(partner));
+    if tuning == "tuned" {
+        serve_tuned(address, echo).await;
+    } else {
+        let address = address.parse().expect("this program started itself");
+        let served = tonic::transport::Server::builder().add_service(echo).serve(address).await;
+        served.expect("the address is free");
+    }
+    ExitCode::SUCCESS
+}
+
+/// On hyper, with a transport that gathers small writes, as partnerd's.
+async fn serve_tuned(address: &str, echo: Echo) {
+    let listener = TcpListener::bind(address).await.expect("the address is free");
+    loop {
+        let (stream, _) = listener.accept().await.expect("loopback accepts");
+        stream.set_nodelay(true).expect("it is connected");
+        let echo = echo.clone();
+        let service = hyper::service::service_fn(move |request: http::Request<_>| {
+            tower::Service::call(&mut echo.clone(), request.map(Body::new))
+        });
+        tokio::spawn(async move {
+            let io = TokioIo::new(Transport::Plain(stream));
+            let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            http2.max_concurrent_streams(256);
+            // An error is the end of the generator's turn.
+            let _ = http2.serve_connection(io, service).await;
+        });
+    }
+}

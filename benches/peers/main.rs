@@ -1,0 +1,110 @@
+//! partnerd beside its peers: a bare tonic server that answers with the same bytes, and etcd.
+//!
+//! `cargo bench --bench peers` starts each in a process of its own, drives them in turn with the
+//! same generator, round after round, so that whatever else the machine does falls on all alike, and
+//! puts its tables into `docs/performance.md`. The server under load has the first core for itself,
+//! the generator the second.
+//!
+//! It needs `h2load` (Debian: nghttp2-client) and `taskset`; etcd (Debian: etcd-server, and
+//! etcd-client for the rows with authentication) is left out where it is not found, and the page
+//! says so. `cargo bench --bench peers -- quick` does one short round and leaves the page alone.
+
+#[path = "../million/data.rs"]
+#[allow(dead_code, reason = "the other benchmark uses all of it")]
+mod data;
+#[path = "../million/footprint.rs"]
+#[allow(dead_code, reason = "the other benchmark uses all of it")]
+mod footprint;
+
+mod echo;
+mod etcd;
+mod partnerd_server;
+mod reads;
+mod report;
+mod server;
+mod writes;
+
+use std::{env, process::ExitCode, time::Duration};
+
+use report::Report;
+use server::Contestant;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// How often every contestant has its turn.
+    pub rounds: usize,
+    /// How long a turn takes.
+    pub turn: Duration,
+}
+
+const WHOLE: Effort = Effort { rounds: 5, turn: Duration::from_secs(4) };
+const QUICK: Effort = Effort { rounds: 1, turn: Duration::from_secs(2) };
+
+fn main() -> ExitCode {
+    // Cargo itself adds `--bench`.
+    let arguments: Vec<_> = env::args().skip(1).filter(|text| !text.starts_with("--")).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("the system lets a process start threads");
+    let effort = match arguments.as_slice() {
+        [] => WHOLE,
+        ["quick"] => QUICK,
+        ["echo", tuning, partner] => return runtime.block_on(echo::serve(tuning, partner)),
+        _ => {
+            eprintln!("say `quick`, or nothing");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(missing) = reads::find_generator() {
+        eprintln!("{missing}");
+        return ExitCode::FAILURE;
+    }
+    server::pin_generator();
+    let report = runtime.block_on(measured(effort));
+    println!("{report}");
+    if effort.rounds == WHOLE.rounds {
+        report.publish();
+    }
+    ExitCode::SUCCESS
+}
+
+async fn measured(effort: Effort) -> Report {
+    let mut report = Report::new(effort);
+    let mut contestants = contestants(&mut report).await;
+    for shape in reads::SHAPES {
+        for _ in 0..effort.rounds {
+            for contestant in &mut contestants {
+                let turn = reads::drive(contestant, shape, effort.turn);
+                eprintln!("{shape}: {}: {:.0} requests/s", contestant.name, turn.per_second);
+                report.reads.add(shape, contestant.name, turn);
+            }
+        }
+    }
+    for shape in writes::SHAPES {
+        for _ in 0..effort.rounds {
+            for contestant in contestants.iter().filter(|contestant| contestant.write.is_some()) {
+                let turn = writes::drive(contestant, shape, effort.turn).await;
+                eprintln!("{shape}: {}: {:.0} writes/s", contestant.name, turn.per_second);
+                report.writes.add(shape, contestant.name, turn);
+            }
+        }
+    }
+    report
+}
+
+/// Everybody who takes part, started and filled.
+async fn contestants(report: &mut Report) -> Vec<Contestant> {
+    let partnerd = partnerd_server::start().await;
+    let reply = partnerd.reply.clone();
+    let mut all = vec![partnerd];
+    all.push(echo::start("default", &reply));
+    all.push(echo::start("tuned", &reply));
+    match etcd::start(&reply).await {
+        Ok(etcd) => all.extend(etcd),
+        Err(why) => report.left_out.push(why),
+    }
+    all
+}

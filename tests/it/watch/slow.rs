@@ -1,0 +1,79 @@
+//! Streams that fall behind, break off and come back, and revisions that are too large for one
+//! message.
+
+use tokio::sync::watch as told;
+
+use super::{
+    checker::{Session, check, everything},
+    promises::{Chronicle, message, recorded},
+};
+use crate::harness::TestServer;
+
+/// So many partners are changed in one commit, which is as many as one request may.
+const BATCH: usize = 1_000;
+
+/// So many changes pass while nobody reads.
+const MISSED: usize = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
+
+fn domains() -> Vec<String> {
+    (0..BATCH).map(|number| format!("p{number:04}.example")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stops_reading_misses_nothing_and_holds_nobody_up() {
+    let server = TestServer::builder()
+        .limits(|limits| {
+            limits.watch_tail_commits = 2;
+            limits.max_batch = BATCH;
+        })
+        .start()
+        .await;
+    let mut chronicle = Chronicle::of(&server).await;
+    let domains = domains();
+    let watch = server.admin().watch_from(0).await;
+    for round in 0..MISSED / BATCH {
+        chronicle.upsert(&domains, &format!("owner-{round}")).await;
+    }
+    let (_, mut last) = told::channel(Some(chronicle.history.last()));
+    let (session, _) = recorded(watch, 0, usize::MAX, &mut last).await;
+    assert!(session.messages.iter().any(|message| message.more), "these revisions are large");
+    assert_eq!(check(&chronicle.history, &everything, &[session]), Ok(()));
+}
+
+#[tokio::test]
+async fn a_large_state_and_a_large_revision_come_in_pieces_that_say_so() {
+    let server = TestServer::start().await;
+    let mut chronicle = Chronicle::of(&server).await;
+    chronicle.upsert(&domains(), "jo").await;
+    let watch = server.admin().watch_from(0).await;
+    chronicle.upsert(&domains(), "al").await;
+    let (_, mut last) = told::channel(Some(2));
+    let (session, _) = recorded(watch, 0, usize::MAX, &mut last).await;
+    let sizes: Vec<_> = session.messages.iter().map(|message| message.events.len()).collect();
+    assert!(sizes.iter().all(|size| *size <= 512), "{sizes:?}");
+    assert!(sizes.len() >= 4, "{sizes:?}");
+    assert_eq!(check(&chronicle.history, &everything, &[session]), Ok(()));
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_a_restart_of_the_server() {
+    let server = TestServer::start().await;
+    let mut chronicle = Chronicle::of(&server).await;
+    for owner in ["jo", "al"] {
+        chronicle.upsert(&["a.example".into(), "b.example".into()], owner).await;
+    }
+    let mut watch = server.admin().watch_from(0).await;
+    let mut before = Session::default();
+    while before.messages.last().is_none_or(|message| message.progress < 2) {
+        before.messages.push(message(&watch.next().await));
+    }
+    // What happens now is told by the server that comes after, from the store.
+    chronicle.upsert(&["b.example".into(), "c.example".into()], "missed").await;
+    let server = server.restart().await;
+    let mut chronicle = chronicle.at(&server);
+    chronicle.upsert(&["c.example".into()], "live").await;
+    let watch = server.admin().watch_from(2).await;
+    let (_, mut last) = told::channel(Some(4));
+    let (after, _) = recorded(watch, 2, usize::MAX, &mut last).await;
+    assert_eq!(check(&chronicle.history, &everything, &[before, after]), Ok(()));
+}
