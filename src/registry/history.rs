@@ -108,7 +108,7 @@ impl Registry {
         };
         let mut walk = Walk { registry: self, domain, waiting, next: Some(start), changes_read: 0 };
         let revisions = walk.page(permit, query.page_size)?;
-        let (oldest_revision, revision) = (self.oldest_revision, snapshot.revision());
+        let (oldest_revision, revision) = (snapshot.oldest_revision(), snapshot.revision());
         let next = walk.next.filter(|next| *next >= oldest_revision).map(|revision| {
             PageToken { revision, total: 0, query: digest, after: String::new() }.encode()
         });
@@ -196,8 +196,8 @@ impl Registry {
             Some(partner) => Past::Partner { partner, revision },
             // A deleted partner goes with its history, so only what is kept tells that there was
             // none.
-            None if revision.next() < self.oldest_revision => {
-                Past::Compacted { oldest: self.oldest_revision }
+            None if revision.next() < snapshot.oldest_revision() => {
+                Past::Compacted { oldest: snapshot.oldest_revision() }
             }
             None => Past::Nothing { revision },
         })

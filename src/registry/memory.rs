@@ -1,23 +1,22 @@
 //! A store in memory, for tests of the use cases. It keeps nothing and acknowledges all.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use jiff::Timestamp;
 
-use super::{Options, Registry, log::TailLimits, replicas::ReplicaOptions};
+use super::{Options, Registry};
 use crate::{
     domain::{
         AllowedPartner, Revision,
         audit::{Actor, AuditEntry},
     },
-    store::{Answer, Change, Commit, RequestKey, State, Store, StoreError, Write},
+    store::{Answer, Change, Commit, Compacted, RequestKey, State, Store, StoreError, Write},
 };
 
 /// A log in memory, which can forget its beginning.
@@ -112,6 +111,11 @@ impl Store for Log {
         Ok(0)
     }
 
+    fn compact(&self, before: Revision, _limit: usize) -> Result<Compacted, StoreError> {
+        self.oldest.fetch_max(before.get(), Ordering::Relaxed);
+        Ok(Compacted { oldest_revision: self.oldest(), purged: Vec::new() })
+    }
+
     fn size_on_disk(&self) -> u64 {
         0
     }
@@ -119,17 +123,5 @@ impl Store for Log {
 
 /// A registry upon the log.
 pub fn opened(log: &Arc<Log>) -> Registry {
-    let options = Options {
-        local_domains: BTreeSet::new(),
-        write_queue_length: 16,
-        retained_listings: 1,
-        listing_ttl: Duration::from_secs(60),
-        tail: TailLimits { commits: 16, bytes: 1 << 20 },
-        replicas: ReplicaOptions {
-            max_count: 1,
-            silent_after: Duration::from_secs(60),
-            id_is_subject: false,
-        },
-    };
-    Registry::open(Arc::clone(log) as Arc<dyn Store>, options).unwrap()
+    Registry::open(Arc::clone(log) as Arc<dyn Store>, Options::for_tests()).unwrap()
 }

@@ -78,6 +78,26 @@ pub struct Options {
     pub replicas: ReplicaOptions,
 }
 
+#[cfg(test)]
+impl Options {
+    /// Small ones, for a registry that a test opens by itself.
+    fn for_tests() -> Self {
+        Self {
+            local_domains: BTreeSet::new(),
+            write_queue_length: 16,
+            retained_listings: 1,
+            listing_ttl: Duration::from_secs(60),
+            tail: TailLimits { commits: 16, bytes: 1 << 20 },
+            replicas: ReplicaOptions {
+                max_count: 10,
+                silent_after: Duration::from_secs(90),
+                id_is_subject: false,
+            },
+            retention: Retention { max_age: Duration::from_secs(86_400), max_commits: 1_000 },
+        }
+    }
+}
+
 /// The partners and settings at their last revision, and the only way to change them.
 #[derive(Debug)]
 pub struct Registry {

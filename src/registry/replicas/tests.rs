@@ -1,7 +1,5 @@
 //! What of the replicas is written, and what of them a caller with a part of the partners sees.
 
-use std::collections::BTreeSet;
-
 use enumset::EnumSet;
 use tempfile::TempDir;
 
@@ -12,7 +10,7 @@ use crate::{
         replica::{Live, Rejection, ServerKind, Sessions},
         role::{DomainScope, Role, built_in_roles},
     },
-    registry::{Options, log::TailLimits},
+    registry::Options,
     store::sled::{SledOptions, SledStore},
 };
 
@@ -26,18 +24,7 @@ impl Office {
     fn open() -> Self {
         let folder = TempDir::new().unwrap();
         let store = SledStore::open(&folder.path().join("data"), &SledOptions::default()).unwrap();
-        let options = Options {
-            local_domains: BTreeSet::new(),
-            write_queue_length: 16,
-            retained_listings: 1,
-            listing_ttl: Duration::from_secs(60),
-            tail: TailLimits { commits: 10, bytes: 1 << 20 },
-            replicas: ReplicaOptions {
-                max_count: 10,
-                silent_after: Duration::from_secs(90),
-                id_is_subject: false,
-            },
-        };
+        let options = Options::for_tests();
         Self { registry: Registry::open(Arc::new(store), options).unwrap(), _folder: folder }
     }
 

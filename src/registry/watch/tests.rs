@@ -1,7 +1,5 @@
 //! What a stream is told when its caller's rights change, and the way back through the log.
 
-use std::{collections::BTreeSet, time::Duration};
-
 use enumset::EnumSet;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -89,13 +87,7 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(SledStore::open(folder.path(), &SledOptions::default()).unwrap());
         let limits = TailLimits { commits: 100, bytes: usize::MAX };
-        let options = Options {
-            local_domains: BTreeSet::new(),
-            write_queue_length: 16,
-            retained_listings: 1,
-            listing_ttl: Duration::from_secs(1),
-            tail: limits,
-        };
+        let options = Options { tail: limits, ..Options::for_tests() };
         let registry = Arc::new(Registry::open(store, options).unwrap());
         let caller = Caller {
             subject: "somebody".into(),
