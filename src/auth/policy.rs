@@ -9,8 +9,8 @@ use enumset::EnumSet;
 use super::{
     caller::{Call, Caller},
     permit::{
-        Action, CreateRevocation, PartnerFields, Permit, Purpose, RevokedBy,
-        RoleTarget, UpdatePartner,
+        Action, CreateRevocation, PartnerFields, Permit, Purpose, RevokedBy, RoleTarget,
+        UpdatePartner,
     },
     rights::{Question, Rights},
 };

@@ -348,6 +348,21 @@ impl Role {
         self
     }
 
+    /// A role that somebody made, for tests.
+    #[cfg(test)]
+    pub fn custom(id: &str, terms: RoleTerms) -> Self {
+        let record = RoleRecord {
+            uid: Uuid::nil(),
+            template: "".into(),
+            create_time: Timestamp::UNIX_EPOCH,
+            update_time: Timestamp::UNIX_EPOCH,
+            creator: "".into(),
+            updater: "".into(),
+            revision: Revision::ZERO,
+        };
+        Self { id: id.into(), terms, origin: Origin::Custom(record) }
+    }
+
     /// Whether it comes with the service and cannot be changed.
     pub const fn is_built_in(&self) -> bool {
         matches!(self.origin, Origin::BuiltIn { .. })

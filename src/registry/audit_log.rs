@@ -10,12 +10,14 @@ use super::{
 use crate::{
     auth::{
         Permit,
+        incident::{Identity, Incident, What},
         permit::{GetAuditEntry, ListAuditEntries, Reach, VerifyAudit},
     },
     domain::{
         DomainName, Revision,
         audit::{
-            Actor, AuditEntry, ChainHead, Checkpoint, Event, Fault, PublicKey, ResourceChange, Walk,
+            Actor, AuditEntry, ChainHead, Checkpoint, Event, Fault, PublicKey, Refusal,
+            ResourceChange, Walk,
         },
         filter::Filter,
     },
@@ -75,6 +77,17 @@ impl Registry {
     /// [`Kind::Overloaded`], [`Kind::ReadOnly`], [`Kind::Draining`].
     pub async fn record(&self, events: Vec<(Actor, Event)>) -> Result<(), Error> {
         self.writer.record(events).await
+    }
+
+    /// Writes down who was refused, as it was collected.
+    ///
+    /// # Errors
+    /// As for [`Registry::record`].
+    pub async fn record_refusals(&self, incidents: Vec<Incident>) -> Result<(), Error> {
+        if incidents.is_empty() {
+            return Ok(());
+        }
+        self.record(incidents.into_iter().map(refused).collect()).await
     }
 
     /// Signs the end of the chain, unless nothing happened since that was last done. To be called
@@ -237,6 +250,38 @@ impl Registry {
             }
         }
         Ok(None)
+    }
+}
+
+/// An incident as the audit keeps it. What a stranger says of himself is kept as that.
+fn refused(incident: Incident) -> (Actor, Event) {
+    let Incident { first_time, last_time, count, what } = incident;
+    let What { source, identity, reason, permission } = what;
+    let text = |text: Arc<str>| text.to_string();
+    let mut actor = Actor { subject: "".into(), ..Actor::service("") };
+    let (mut claimed_issuer, mut claimed_subject) = (String::new(), String::new());
+    match identity {
+        Identity::Unknown => {}
+        Identity::Claimed { issuer, subject } => {
+            (claimed_issuer, claimed_subject) = (text(issuer), text(subject));
+        }
+        Identity::Verified { issuer, subject } => {
+            (actor.issuer, actor.subject) = (issuer, subject);
+        }
+    }
+    let refusal = Refusal {
+        reason: reason.to_owned(),
+        permission: permission.map_or_else(String::new, |permission| permission.to_string()),
+        source: source.map_or_else(String::new, |source| source.to_string()),
+        claimed_issuer,
+        claimed_subject,
+        count,
+        first_time,
+        last_time,
+    };
+    match permission {
+        Some(_) => (actor, Event::Denial(refusal)),
+        None => (actor, Event::LoginFailure(refusal)),
     }
 }
 

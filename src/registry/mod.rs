@@ -83,6 +83,7 @@ impl Options {
     /// Small ones, for a registry that a test opens by itself.
     fn for_tests() -> Self {
         Self {
+            audit_key: SigningKey::generate(),
             local_domains: BTreeSet::new(),
             write_queue_length: 16,
             retained_listings: 1,

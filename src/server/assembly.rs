@@ -14,9 +14,9 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, CallService, DEV_REFRESH_INTERVAL,
-    HISTORY_SWEEP_INTERVAL, REPLICA_SAVE_INTERVAL, Reload, STREAM_SWEEP_INTERVAL, Security,
-    Shutdown, audit_key, door::GrpcDoor, every, expire_in_time, health, layered, on_hangup,
-    reflection, reload_on_change, serve, standing::StreamStanding,
+    HISTORY_SWEEP_INTERVAL, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
+    STREAM_SWEEP_INTERVAL, Security, Shutdown, audit_key, door::GrpcDoor, every, expire_in_time,
+    health, layered, on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -189,12 +189,15 @@ impl Assembly {
         let registry = self.registry.clone();
         let start = Event::Start { version: env!("CARGO_PKG_VERSION").into() };
         note(&registry, start).await;
+        let incidents = self.incidents.clone();
         let mut tasks = JoinSet::new();
+        tasks.spawn(audit_refusals(registry.clone(), incidents.clone(), shutdown.clone()));
         let service = self.service(&mut tasks, &shutdown).await;
         let (security, limits) = (self.security.clone(), self.limits.clone());
         self.spawn_background(&mut tasks, &shutdown)?;
         serve(listeners, security, service, &limits, shutdown).await;
         tasks.shutdown().await;
+        note_refusals(&registry, &incidents).await;
         note(&registry, Event::Stop).await;
         registry.close().await;
         Ok(())
@@ -276,6 +279,27 @@ fn in_our_terms(response: Response<Body>) -> Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != Code::Ok => grpc::status::of_library(status).into_http(),
         _ => response,
+    }
+}
+
+/// Writes refusals into the audit, those of a few seconds at a time.
+async fn audit_refusals(registry: Arc<Registry>, incidents: Arc<Incidents>, shutdown: Shutdown) {
+    while !shutdown.is_draining() {
+        tokio::select! {
+            () = incidents.ready() => {}
+            () = shutdown.draining() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REFUSALS_INTERVAL) => {}
+            () = shutdown.draining() => return,
+        }
+        note_refusals(&registry, &incidents).await;
+    }
+}
+
+async fn note_refusals(registry: &Registry, incidents: &Incidents) {
+    if let Err(error) = registry.record_refusals(incidents.take()).await {
+        tracing::warn!(?error, "refusals could not be written into the audit");
     }
 }
 

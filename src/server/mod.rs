@@ -36,7 +36,7 @@ pub use self::{
     assembly::{Assembly, StartError, credentials, listen},
     background::{
         ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
-        REPLICA_SAVE_INTERVAL, STREAM_SWEEP_INTERVAL, every, expire_in_time,
+        REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, STREAM_SWEEP_INTERVAL, every, expire_in_time,
     },
     concurrency::Concurrency,
     deadline::Deadline,

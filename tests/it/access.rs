@@ -262,11 +262,8 @@ async fn every_permission_is_listed_with_the_methods_that_ask_for_it() {
         .map(|permission| permission.permission)
         .collect();
     // No method asks for them: they add to what a watch shows, and to what others allow.
-    let adding = [
-        "federationSettings.getDialbackPassphrase",
-        "permissions.testOthers",
-        "roles.escalate",
-    ];
+    let adding =
+        ["federationSettings.getDialbackPassphrase", "permissions.testOthers", "roles.escalate"];
     assert_eq!(unused, adding);
 }
 

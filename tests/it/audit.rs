@@ -14,6 +14,7 @@ use tonic::Code;
 use crate::harness::{
     TestServer,
     actor::{Actor, fields, update},
+    tokens,
 };
 
 async fn list(actor: &Actor, filter: &str) -> Vec<AuditEntry> {
@@ -276,4 +277,29 @@ async fn a_store_put_back_to_an_earlier_day_is_found_against_a_checkpoint() {
     assert!(verify(&admin, Vec::new()).await.intact, "by itself it is a whole chain");
     let answer = verify(&admin, vec![kept]).await;
     assert!(!answer.intact && answer.fault.contains("missing"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn refusals_are_counted_and_kept_and_strangers_are_not_taken_at_their_word() {
+    let server = TestServer::start().await;
+    let viewer = server.actor("vera", &["viewer"]).await;
+    for _ in 0..3 {
+        viewer.create("contoso.com", AllowedPartner::default()).await.unwrap_err();
+    }
+    let forged = tokens::unsigned(&serde_json::json!({"iss": "x", "sub": "mallory"}));
+    server.with_token(&forged).await.get("contoso.com").await.unwrap_err();
+    let server = server.restart().await;
+    let admin = server.admin();
+    let denials = list(&admin, "kind = DENIAL").await;
+    let [denial] = &denials[..] else { panic!("{denials:?}") };
+    let refusal = denial.refusal.as_ref().unwrap();
+    assert_eq!((denial.subject.as_str(), refusal.count), ("vera", 3));
+    assert_eq!(refusal.permission, "allowedPartners.create");
+    assert_eq!(refusal.source, "127.0.0.1");
+    let failures = list(&admin, "kind = LOGIN_FAILURE").await;
+    let [failure] = &failures[..] else { panic!("{failures:?}") };
+    assert_eq!(failure.subject, "", "nobody vouches for it");
+    assert!(failure.refusal.as_ref().unwrap().reason.starts_with("TOKEN_"));
+    assert!(!format!("{failures:?}").contains(&forged));
+    assert!(verify(&admin, Vec::new()).await.intact);
 }

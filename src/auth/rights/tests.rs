@@ -12,10 +12,7 @@ use crate::{
         Call, Caller, Policy,
         permit::{GetPartner, PartnerFields, UpdateSettings},
     },
-    domain::{
-        Revision, Terms,
-        role::{Origin, RoleRecord},
-    },
+    domain::{Revision, Terms},
 };
 
 const DOMAINS: [&str; 5] =
@@ -55,19 +52,6 @@ fn terms() -> impl Strategy<Value = RoleTerms> {
     )
 }
 
-fn role(id: &str, terms: RoleTerms) -> Role {
-    let record = RoleRecord {
-        uid: Uuid::nil(),
-        template: "".into(),
-        create_time: Timestamp::UNIX_EPOCH,
-        update_time: Timestamp::UNIX_EPOCH,
-        creator: "".into(),
-        updater: "".into(),
-        revision: Revision::ZERO,
-    };
-    Role { id: id.into(), terms, origin: Origin::Custom(record) }
-}
-
 fn caller(roles: Vec<String>) -> Caller {
     Caller {
         subject: "jo".into(),
@@ -86,7 +70,7 @@ fn situation(terms: &[RoleTerms]) -> (Policy, Call) {
     let roles: Vec<_> = terms
         .iter()
         .enumerate()
-        .map(|(at, terms)| Arc::new(role(&format!("role-{at}"), terms.clone())))
+        .map(|(at, terms)| Arc::new(Role::custom(&format!("role-{at}"), terms.clone())))
         .collect();
     let ids = roles.iter().map(|role| role.id.to_string()).collect();
     let call = Call { caller: Arc::new(caller(ids)), request_id: "r".into(), reason: "".into() };
@@ -223,7 +207,7 @@ proptest! {
 #[test]
 fn an_explanation_says_which_role_which_scope_and_which_field() {
     let scope: DomainScope = "*.contoso.com".parse().unwrap();
-    let regional = role(
+    let regional = Role::custom(
         "regional",
         RoleTerms {
             permissions: Permission::PartnersUpdate.into(),
