@@ -83,6 +83,6 @@ async fn a_revocation_needs_a_target_and_an_end_that_lies_ahead() {
         expire_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
         ..Revocation::default()
     };
-    let all = ["revocation.issuer", "revocation.key_id", "revocation.expire_time"];
+    let all = ["revocation.expire_time", "revocation.issuer", "revocation.key_id"];
     assert_eq!(faults(Some(past)).await, all);
 }

@@ -104,7 +104,7 @@ async fn every_fault_of_a_role_is_named_with_its_path() {
     let server = TestServer::start().await;
     let wrong = role(&["allowedPartners.get", "nonsense"], &["*", "contoso.com"], &["colour"]);
     let refused = create(&server.admin(), "ok", wrong).await.unwrap_err();
-    let faults = ["role.permissions[1]", "role.domain_scopes[0]", "role.updatable_fields[0]"];
+    let faults = ["role.domain_scopes[0]", "role.permissions[1]", "role.updatable_fields[0]"];
     assert_eq!(fields(&refused), faults);
     for id in ["", "Upper", "with.dot", "x/y", &"x".repeat(64)] {
         let refused = create(&server.admin(), id, role(READ, &[], &[])).await.unwrap_err();

@@ -179,6 +179,12 @@ impl Filterable for Role {
                 Cow::Borrowed(r.record().map_or("", |record| &record.template))
             }),
         ),
+        Field::new(
+            "uid",
+            Kind::Text(TextForm::Plain, |r| {
+                Cow::Owned(r.record().map_or_else(String::new, |record| record.uid.to_string()))
+            }),
+        ),
         Field::new("create_time", Kind::Time(|r| r.record().map(|record| record.create_time))),
         Field::new("update_time", Kind::Time(|r| r.record().map(|record| record.update_time))),
         Field::new(
@@ -194,12 +200,6 @@ impl Filterable for Role {
             }),
         ),
         Field::new("revision", Kind::Number(|r| r.record().map(|record| record.revision.as_i64()))),
-        Field::new(
-            "uid",
-            Kind::Text(TextForm::Plain, |r| {
-                Cow::Owned(r.record().map_or_else(String::new, |record| record.uid.to_string()))
-            }),
-        ),
         Field::new(
             "etag",
             Kind::Text(TextForm::Plain, |r| {

@@ -154,7 +154,7 @@ impl Found {
 
     fn kept(&self, id: Uuid) -> Option<store::Answer> {
         // All requests came from one administrator.
-        let actor = &self.entries.first()?.actor;
+        let actor = &self.entries.iter().find_map(of_commit)?.0.actor;
         let key = RequestKey { issuer: actor.issuer.clone(), subject: actor.subject.clone(), id };
         self.store.answer(&key).unwrap()
     }
