@@ -32,3 +32,7 @@ snapshots:
 # A million partners, measured: writes its tables into docs/performance.md
 bench-million:
     cargo bench --bench million
+
+# A thousand streams beside etcd, measured: writes its table into docs/performance.md
+bench-watch:
+    cargo bench --bench watch

@@ -38,10 +38,13 @@ pub struct Subject {
 #[derive(Clone, Copy)]
 pub struct Protocol {
     /// Makes a write that no other number makes; gives its revision.
-    pub write: fn(Caller, u64) -> Pin<Box<dyn Future<Output = i64> + Send>>,
+    pub write: fn(Caller, u64) -> Later<i64>,
     /// Follows everything after a revision; gives the revisions of the events, message by message.
-    pub follow: fn(Caller, i64) -> Pin<Box<dyn Future<Output = Revisions> + Send>>,
+    pub follow: fn(Caller, i64) -> Later<Revisions>,
 }
+
+/// What a call comes to.
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The revisions of events as they come.
 pub type Revisions = Pin<Box<dyn Stream<Item = Vec<i64>> + Send>>;

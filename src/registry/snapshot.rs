@@ -339,11 +339,6 @@ impl Snapshot {
         self.policy = Arc::new(Policy::new(self.roles.values().cloned().chain(built_in)));
     }
 
-    #[cfg(test)]
-    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
-        self.policy = policy;
-    }
-
     pub(super) const fn set_revision(&mut self, revision: Revision) {
         self.revision = revision;
     }
@@ -366,4 +361,12 @@ fn merged<'a>(
         (Some(_), _) => left.next(),
         (None, _) => right.next(),
     })
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// Puts roles in force that no commit has made.
+    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
 }

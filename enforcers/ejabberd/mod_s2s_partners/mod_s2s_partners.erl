@@ -45,7 +45,8 @@ reload(Host, _New, _Old) ->
     open_door(Host).
 
 depends(_Host, _Options) -> [].
-mod_opt_type(file) -> econf:file().
+%% The file may come after the server: until then everybody is refused.
+mod_opt_type(file) -> econf:binary().
 mod_options(_Host) -> [file].
 mod_doc() -> #{desc => <<"Enforces the partners of partnerd.">>}.
 

@@ -1,13 +1,19 @@
 //! Streams that fall behind, break off and come back, and revisions that are too large for one
 //! message.
 
+use partnerd::proto::v1::WatchAllowedPartnersRequest;
 use tokio::sync::watch as told;
+use tonic::Code;
 
 use super::{
     checker::{Session, check, everything},
     promises::{Chronicle, message, recorded},
 };
-use crate::harness::TestServer;
+use crate::harness::{
+    TestServer,
+    actor::{Actor, metadata, reason},
+    process::DevServer,
+};
 
 /// So many partners are changed in one commit, which is as many as one request may.
 const BATCH: usize = 1_000;
@@ -76,4 +82,29 @@ async fn a_stream_goes_on_after_a_restart_of_the_server() {
     let (_, mut last) = told::channel(Some(4));
     let (after, _) = recorded(watch, 2, usize::MAX, &mut last).await;
     assert_eq!(check(&chronicle.history, &everything, &[before, after]), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_whose_history_is_gone_is_refused_with_the_oldest_that_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--set", "history.max_commits=5", "--set", "limits.watch_tail_commits=1"];
+    let server = DevServer::start_with(folder.path(), &settings);
+    let admin = Actor::of_dev_server(folder.path()).await;
+    for number in 0..20 {
+        admin.create_plain(&format!("p{number}.example")).await;
+    }
+    let request = || WatchAllowedPartnersRequest { start_revision: 1, ..Default::default() };
+    // The history goes by itself, a moment later.
+    let oldest = loop {
+        let Err(gone) = admin.watch(request()).await else { continue };
+        assert_eq!((gone.code(), reason(&gone).as_str()), (Code::OutOfRange, "REVISION_COMPACTED"));
+        let oldest: i64 = metadata(&gone, "oldest_revision").unwrap().parse().unwrap();
+        if oldest == 16 {
+            break oldest;
+        }
+    };
+    let events = admin.watch_from(oldest - 1).await.until(20).await;
+    let revisions: Vec<_> = events.iter().map(|event| event.revision).collect();
+    assert_eq!(revisions, [16, 17, 18, 19, 20]);
+    assert!(server.terminate().success());
 }

@@ -22,7 +22,10 @@ listen:
   - {{ port: 5280, ip: "{ip}", module: ejabberd_http, request_handlers: {{ "/api": mod_http_api }} }}
 auth_method: internal
 api_permissions:
-  "rig": {{ from: [ mod_http_api ], who: {{ ip: "127.0.0.0/8" }}, what: [ register, reload_config, stop_s2s_connections, s2s_partners_apply, s2s_partners_status ] }}
+  "rig":
+    from: [ mod_http_api ]
+    who: {{ ip: "127.0.0.0/8" }}
+    what: [ register, reload_config, stop_s2s_connections, s2s_partners_apply, s2s_partners_status ]
 {door}
 outgoing_s2s_families: [ ipv4 ]
 s2s_max_retry_delay: 1

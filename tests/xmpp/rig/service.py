@@ -166,16 +166,12 @@ class ThroughService:
         message = settings_model.FederationSettings(name="federationSettings")
         for path in paths:
             _set(message, path, getattr(settings, path))
-        request = settings_api.UpdateFederationSettingsRequest(
-            federation_settings=message, update_mask=FieldMask(paths=paths)
-        )
+        request = settings_api.UpdateFederationSettingsRequest(federation_settings=message, update_mask=FieldMask(paths=paths))
         stub = FederationSettingsServiceStub(self.service.connected())
         return int((await stub.UpdateFederationSettings(request, timeout=TIMEOUT_SECONDS)).revision)
 
     async def _converged(self, revision: int) -> None:
-        request = replica_service_pb2.WaitForConvergenceRequest(
-            revision=revision, timeout=Duration(seconds=WAIT_SECONDS)
-        )
+        request = replica_service_pb2.WaitForConvergenceRequest(revision=revision, timeout=Duration(seconds=WAIT_SECONDS))
         stub = ReplicaServiceStub(self.service.connected())
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
@@ -195,8 +191,7 @@ class ThroughService:
             "closed": report.closed_session_count,
             "partners": report.partner_count,
             "sessions": [
-                {"domain": one.domain, "inbound": one.inbound_count, "outbound": one.outbound_count}
-                for one in report.sessions
+                {"domain": one.domain, "inbound": one.inbound_count, "outbound": one.outbound_count} for one in report.sessions
             ],
             "unenforced": [one.property for one in report.unenforced_properties],
             "server": report.server_version,
@@ -230,4 +225,3 @@ def _set(message: Any, path: str, value: Any) -> None:
         setattr(message, path, kind.enum_type.values_by_name[prefix + value].number)
     else:
         setattr(message, path, value)
-

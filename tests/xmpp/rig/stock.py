@@ -23,7 +23,7 @@ def list_file(contents: Contents) -> str:
 
 def acl_file(contents: Contents) -> str:
     """ejabberd's `partners.yml`."""
-    template = (REPOSITORY / "enforcers/ejabberd/stock/partners.yml.jinja").read_text()
+    template = (REPOSITORY / "enforcers/ejabberd/stock/partners.yml.j2").read_text()
     lines = [json.loads(partner.line()) for partner in _allowed(contents)]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.from_string(template).render(partners=lines)

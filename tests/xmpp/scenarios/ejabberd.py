@@ -374,6 +374,21 @@ async def nothing_sent_after_the_acknowledgement_is_delivered() -> str:
     return await traffic_stops(stage.authority, stage.a, stage.b, TWO)
 
 
+async def without_data_everybody_is_refused_until_it_comes() -> None:
+    await leave(stage.a)
+    stage.four.stop()
+    stage.four.data.unlink()
+    await asyncio.to_thread(stage.four.start)
+    stage.a = await User(f"a@{FOUR}", FOUR_IP).come()
+    partner = scripted("early")
+    assert "No list" in (await attempt_from(partner)).refused
+    await refused(stage.a, f"b@{TWO}")
+    answer = await stage.authority.status()
+    assert (answer.result, answer.generation, answer.digest) == ("NACK", -1, ""), answer.content
+    assert (await stage.authority.rewrite(Contents.of([partner]))).acknowledged
+    (await stream_from(partner)).close()
+
+
 async def without_the_module_everybody_is_refused() -> None:
     await leave(stage.a)
     stage.four.stop()
@@ -412,6 +427,7 @@ for function in (
     a_removal_is_in_force_at_once,
     nothing_sent_after_the_acknowledgement_is_delivered,
     fifty_thousand_partners_are_put_in_force,
+    without_data_everybody_is_refused_until_it_comes,
     without_the_module_everybody_is_refused,
 ):
     suite.scenario(function, 120)

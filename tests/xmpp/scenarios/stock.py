@@ -58,14 +58,14 @@ async def prosody_with_mod_firewall_refuses_who_is_not_listed() -> None:
     # A component does not inherit the module.
     configuration.write_text(configuration.read_text() + 'modules_enabled = { "firewall" }\n')
     server.start()
-    await asyncio.to_thread(_apply, server, names)
+    await asyncio.to_thread(_apply, server, names, "")
     try:
         a = await User(f"a@{ONE}", ONE_IP).come()
         for user in (stage.b, stage.c):
             await delivered(a, user)
             await delivered(user, a)
         replace_file(names, list_file(ONLY_THREE).encode())
-        await asyncio.to_thread(_apply, server, names)
+        await asyncio.to_thread(_apply, server, names, TWO)
         assert (await refused(a, f"b@{TWO}")).condition == "policy-violation"
         said = []
         for to in (f"a@{ONE}", f"room@conference.{ONE}"):
@@ -82,7 +82,7 @@ async def prosody_with_mod_firewall_refuses_who_is_not_listed() -> None:
         server.stop()
 
 
-def _apply(server: Prosody, names: Path) -> None:
+def _apply(server: Prosody, names: Path, removed: str) -> None:
     """Runs the command that is shipped for the agent, with the rig's prosodyctl."""
     tools = server.base / "tools"
     tools.mkdir(exist_ok=True)
@@ -91,7 +91,9 @@ def _apply(server: Prosody, names: Path) -> None:
     prosodyctl.write_text(f'#!/bin/sh\nexec {lua} {script} --config {server.base}/prosody.cfg.lua "$@"\n')
     prosodyctl.chmod(0o755)
     path = f"{tools}:{os.environ['PATH']}"
-    env = environment(PARTNERD_FILE=str(names), PARTNERD_GENERATION="1", PATH=path)
+    gone = server.base / "removed"
+    gone.write_text(f"{removed}\n" if removed else "")
+    env = environment(PARTNERD_FILE=str(names), PARTNERD_REMOVED_FILE=str(gone), PATH=path)
     command = [str(REPOSITORY / "enforcers/prosody/stock/apply")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
