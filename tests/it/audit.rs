@@ -199,7 +199,7 @@ async fn a_scoped_auditor_sees_only_what_is_about_partners_in_his_scope() {
 
 /// Changes a text in a stored audit entry, and mends every checksum that would tell.
 fn forge(store: &Path, sequence: u64, before: &str, after: &str) {
-    let config = sled::Config::new().path(store.join("sled")).segment_size(512 * 1_024);
+    let config = sled::Config::new().path(store.join("sled")).segment_size(4 << 20);
     let tree = config.open().unwrap();
     let key = [b"a", &sequence.to_be_bytes()[..]].concat();
     let mut entry = tree.get(&key).unwrap().expect("there is such an entry").to_vec();

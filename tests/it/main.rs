@@ -9,6 +9,7 @@ mod agent;
 mod audit;
 mod cli;
 mod cli_files;
+mod cli_roles;
 mod crash;
 mod durability;
 mod expiry;
