@@ -9,6 +9,7 @@
 //! until it is stored. What is read back is believed only as far as it makes sense: an enum number
 //! nobody wrote, or a domain that is none, is damage like a wrong CRC.
 
+mod audit;
 mod history;
 mod partner;
 mod replica;
