@@ -1,4 +1,4 @@
-//! Commits, audit entries and kept answers.
+//! Commits and kept answers.
 
 use std::sync::Arc;
 
@@ -8,14 +8,13 @@ use uuid::Uuid;
 use super::{
     Damage, Kind, Stored, Texts, array, message,
     partner::StoredPartner,
+    revocation::StoredRevocation,
+    role::StoredRole,
     settings::StoredSettings,
     time::{self, StoredTime},
 };
 use crate::{
-    domain::{
-        AllowedPartner, Revision,
-        audit::{Actor, AuditEntry, FieldChange, ResourceChange, Verb},
-    },
+    domain::{AllowedPartner, Revision, audit::Actor, revocation::Revocation, role::Role},
     store::{Answer, AnswerResult, Change, Commit, RequestKey},
 };
 
@@ -32,7 +31,7 @@ struct StoredCommit {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct StoredActor {
+pub(super) struct StoredActor {
     #[prost(string, tag = "1")]
     subject: String,
     #[prost(string, tag = "2")]
@@ -43,7 +42,7 @@ struct StoredActor {
     reason: String,
 }
 
-/// A change of a partner or of the settings: exactly one pair has an `after`.
+/// A change of one resource: only its own pair is there.
 #[derive(Clone, PartialEq, prost::Message)]
 struct StoredChange {
     #[prost(message, optional, tag = "1")]
@@ -54,44 +53,14 @@ struct StoredChange {
     settings_before: Option<StoredSettings>,
     #[prost(message, optional, tag = "4")]
     settings_after: Option<StoredSettings>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct StoredAuditEntry {
-    #[prost(uint64, tag = "1")]
-    sequence: u64,
-    #[prost(message, optional, tag = "2")]
-    time: Option<StoredTime>,
-    #[prost(message, optional, tag = "3")]
-    actor: Option<StoredActor>,
-    #[prost(uint64, tag = "4")]
-    revision: u64,
-    #[prost(message, repeated, tag = "5")]
-    changes: Vec<StoredResourceChange>,
-    #[prost(bytes = "vec", tag = "6")]
-    previous_hash: Vec<u8>,
-    #[prost(bytes = "vec", tag = "7")]
-    hash: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct StoredResourceChange {
-    #[prost(string, tag = "1")]
-    resource: String,
-    #[prost(uint32, tag = "2")]
-    verb: u32,
-    #[prost(message, repeated, tag = "3")]
-    fields: Vec<StoredFieldChange>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct StoredFieldChange {
-    #[prost(string, tag = "1")]
-    field: String,
-    #[prost(string, tag = "2")]
-    before: String,
-    #[prost(string, tag = "3")]
-    after: String,
+    #[prost(message, optional, tag = "5")]
+    role_before: Option<StoredRole>,
+    #[prost(message, optional, tag = "6")]
+    role_after: Option<StoredRole>,
+    #[prost(message, optional, tag = "7")]
+    revocation_before: Option<StoredRevocation>,
+    #[prost(message, optional, tag = "8")]
+    revocation_after: Option<StoredRevocation>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -110,9 +79,27 @@ struct StoredAnswer {
     revision: u64,
     #[prost(message, optional, tag = "7")]
     settings: Option<StoredSettings>,
-    /// Looked at when there are no settings.
+    /// Looked at when there is nothing else.
     #[prost(message, repeated, tag = "8")]
     partners: Vec<StoredAnswerItem>,
+    #[prost(message, optional, tag = "9")]
+    role: Option<StoredAnswerRole>,
+    #[prost(message, optional, tag = "10")]
+    revocation: Option<StoredAnswerRevocation>,
+}
+
+/// The revocation in an answer, which may be nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredAnswerRevocation {
+    #[prost(message, optional, tag = "1")]
+    revocation: Option<StoredRevocation>,
+}
+
+/// The role in an answer, which may be nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredAnswerRole {
+    #[prost(message, optional, tag = "1")]
+    role: Option<StoredRole>,
 }
 
 /// One item of a batch's answer, which may be nothing.
@@ -150,59 +137,35 @@ impl Stored for Commit {
     }
 }
 
-impl Stored for AuditEntry {
-    const KIND: Kind = Kind::AuditEntry;
-
-    fn to_payload(&self) -> Vec<u8> {
-        let Self { sequence, time, actor, revision, changes, previous_hash, hash } = self;
-        StoredAuditEntry {
-            sequence: *sequence,
-            time: Some((*time).into()),
-            actor: Some(actor.into()),
-            revision: revision.get(),
-            changes: changes.iter().map(Into::into).collect(),
-            previous_hash: previous_hash.to_vec(),
-            hash: hash.to_vec(),
-        }
-        .encode_to_vec()
-    }
-
-    fn from_payload(payload: &[u8], texts: &mut Texts) -> Result<Self, Damage> {
-        let StoredAuditEntry { sequence, time, actor, revision, changes, previous_hash, hash } =
-            message(payload)?;
-        Ok(Self {
-            sequence,
-            time: time::required(time, "time")?,
-            actor: StoredActor::into_actor(actor, texts)?,
-            revision: Revision::new(revision),
-            changes: changes.into_iter().map(ResourceChange::try_from).collect::<Result<_, _>>()?,
-            previous_hash: array(&previous_hash, "previous hash")?,
-            hash: array(&hash, "hash")?,
-        })
-    }
-}
-
 impl Stored for Answer {
     const KIND: Kind = Kind::Answer;
 
     fn to_payload(&self) -> Vec<u8> {
         let Self { key, fingerprint, expire_time, revision, result } = self;
         let RequestKey { issuer, subject, id } = key;
-        let (settings, partners) = match result {
-            AnswerResult::Settings(settings) => (Some(settings.as_ref().into()), Vec::new()),
-            AnswerResult::Partners(partners) => (None, partners.iter().map(Into::into).collect()),
-        };
-        StoredAnswer {
+        let mut stored = StoredAnswer {
             issuer: issuer.to_string(),
             subject: subject.to_string(),
             id: id.as_bytes().to_vec(),
             fingerprint: fingerprint.to_vec(),
             expire_time: Some((*expire_time).into()),
             revision: revision.get(),
-            settings,
-            partners,
+            ..StoredAnswer::default()
+        };
+        match result {
+            AnswerResult::Settings(settings) => stored.settings = Some(settings.as_ref().into()),
+            AnswerResult::Partners(partners) => {
+                stored.partners = partners.iter().map(Into::into).collect();
+            }
+            AnswerResult::Role(role) => {
+                stored.role = Some(StoredAnswerRole { role: role.as_deref().map(Into::into) });
+            }
+            AnswerResult::Revocation(revocation) => {
+                let revocation = revocation.as_deref().map(Into::into);
+                stored.revocation = Some(StoredAnswerRevocation { revocation });
+            }
         }
-        .encode_to_vec()
+        stored.encode_to_vec()
     }
 
     fn from_payload(payload: &[u8], texts: &mut Texts) -> Result<Self, Damage> {
@@ -215,15 +178,26 @@ impl Stored for Answer {
             revision,
             settings,
             partners,
+            role,
+            revocation,
         } = message(payload)?;
-        let result = match settings {
-            Some(settings) => AnswerResult::Settings(Arc::new(settings.into_settings(texts)?)),
-            None => AnswerResult::Partners(
+        let result = match (settings, role, revocation) {
+            (Some(settings), None, None) => {
+                AnswerResult::Settings(Arc::new(settings.into_settings(texts)?))
+            }
+            (None, Some(StoredAnswerRole { role }), None) => {
+                AnswerResult::Role(optional_role(role, texts)?)
+            }
+            (None, None, Some(StoredAnswerRevocation { revocation })) => {
+                AnswerResult::Revocation(optional_revocation(revocation, texts)?)
+            }
+            (None, None, None) => AnswerResult::Partners(
                 partners
                     .into_iter()
                     .map(|item| optional_partner(item.partner, texts))
                     .collect::<Result<_, _>>()?,
             ),
+            _ => return Err(Damage::content("an answer is about several things")),
         };
         Ok(Self {
             key: RequestKey {
@@ -251,7 +225,7 @@ impl From<&Actor> for StoredActor {
 }
 
 impl StoredActor {
-    fn into_actor(stored: Option<Self>, texts: &mut Texts) -> Result<Actor, Damage> {
+    pub(super) fn into_actor(stored: Option<Self>, texts: &mut Texts) -> Result<Actor, Damage> {
         let Self { subject, issuer, request_id, reason } =
             stored.ok_or_else(|| Damage::missing("actor"))?;
         Ok(Actor {
@@ -277,34 +251,76 @@ impl From<&Change> for StoredChange {
                 settings_after: Some(after.as_ref().into()),
                 ..Self::default()
             },
+            Change::Role { before, after } => Self {
+                role_before: before.as_deref().map(Into::into),
+                role_after: after.as_deref().map(Into::into),
+                ..Self::default()
+            },
+            Change::Revocation { before, after } => Self {
+                revocation_before: before.as_deref().map(Into::into),
+                revocation_after: after.as_deref().map(Into::into),
+                ..Self::default()
+            },
         }
     }
 }
 
 impl StoredChange {
     fn into_change(self, texts: &mut Texts) -> Result<Change, Damage> {
-        match self {
-            Self {
-                partner_before: before,
-                partner_after: Some(after),
-                settings_before: None,
-                settings_after: None,
-            } => Ok(Change::Partner {
+        let Self {
+            partner_before,
+            partner_after,
+            settings_before,
+            settings_after,
+            role_before,
+            role_after,
+            revocation_before,
+            revocation_after,
+        } = self;
+        let partner = match (partner_before, partner_after) {
+            (None, None) => None,
+            (before, after) => Some(Change::Partner {
                 before: optional_partner(before, texts)?,
-                after: Arc::new(after.into_partner(texts)?),
+                after: optional_partner(after, texts)?.ok_or_else(|| Damage::missing("partner"))?,
             }),
-            Self {
-                partner_before: None,
-                partner_after: None,
-                settings_before: Some(before),
-                settings_after: Some(after),
-            } => Ok(Change::Settings {
+        };
+        let settings = match (settings_before, settings_after) {
+            (Some(before), Some(after)) => Some(Change::Settings {
                 before: Arc::new(before.into_settings(texts)?),
                 after: Arc::new(after.into_settings(texts)?),
             }),
-            _ => Err(Damage::content("a change is neither of a partner nor of the settings")),
+            (None, None) => None,
+            _ => return Err(Damage::missing("settings")),
+        };
+        let role = match (optional_role(role_before, texts)?, optional_role(role_after, texts)?) {
+            (None, None) => None,
+            (before, after) => Some(Change::Role { before, after }),
+        };
+        let before = optional_revocation(revocation_before, texts)?;
+        let revocation = match (before, optional_revocation(revocation_after, texts)?) {
+            (None, None) => None,
+            (before, after) => Some(Change::Revocation { before, after }),
+        };
+        let mut changes = [partner, settings, role, revocation].into_iter().flatten();
+        match (changes.next(), changes.next()) {
+            (Some(change), None) => Ok(change),
+            _ => Err(Damage::content("a change is not of one resource")),
         }
     }
+}
+
+fn optional_revocation(
+    stored: Option<StoredRevocation>,
+    texts: &mut Texts,
+) -> Result<Option<Arc<Revocation>>, Damage> {
+    stored.map(|revocation| revocation.into_revocation(texts).map(Arc::new)).transpose()
+}
+
+fn optional_role(
+    stored: Option<StoredRole>,
+    texts: &mut Texts,
+) -> Result<Option<Arc<Role>>, Damage> {
+    stored.map(|role| role.into_role(texts).map(Arc::new)).transpose()
 }
 
 impl From<&Option<Arc<AllowedPartner>>> for StoredAnswerItem {
@@ -318,60 +334,4 @@ fn optional_partner(
     texts: &mut Texts,
 ) -> Result<Option<Arc<AllowedPartner>>, Damage> {
     stored.map(|partner| partner.into_partner(texts).map(Arc::new)).transpose()
-}
-
-impl From<&ResourceChange> for StoredResourceChange {
-    fn from(ResourceChange { resource, verb, fields }: &ResourceChange) -> Self {
-        Self {
-            resource: resource.clone(),
-            verb: verb_number(*verb),
-            fields: fields.iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl TryFrom<StoredResourceChange> for ResourceChange {
-    type Error = Damage;
-
-    fn try_from(stored: StoredResourceChange) -> Result<Self, Damage> {
-        let StoredResourceChange { resource, verb, fields } = stored;
-        Ok(Self {
-            resource,
-            verb: numbered_verb(verb)?,
-            fields: fields.into_iter().map(FieldChange::from).collect(),
-        })
-    }
-}
-
-impl From<&FieldChange> for StoredFieldChange {
-    fn from(FieldChange { field, before, after }: &FieldChange) -> Self {
-        Self { field: field.clone(), before: before.clone(), after: after.clone() }
-    }
-}
-
-impl From<StoredFieldChange> for FieldChange {
-    fn from(StoredFieldChange { field, before, after }: StoredFieldChange) -> Self {
-        Self { field, before, after }
-    }
-}
-
-// The numbers are what is on the disk: one that was ever used keeps its meaning.
-
-const fn verb_number(verb: Verb) -> u32 {
-    match verb {
-        Verb::Create => 1,
-        Verb::Update => 2,
-        Verb::Delete => 3,
-        Verb::Undelete => 4,
-    }
-}
-
-fn numbered_verb(number: u32) -> Result<Verb, Damage> {
-    match number {
-        1 => Ok(Verb::Create),
-        2 => Ok(Verb::Update),
-        3 => Ok(Verb::Delete),
-        4 => Ok(Verb::Undelete),
-        _ => Err(Damage::Content(format!("there is no verb {number}"))),
-    }
 }

@@ -9,9 +9,12 @@
 //! until it is stored. What is read back is believed only as far as it makes sense: an enum number
 //! nobody wrote, or a domain that is none, is damage like a wrong CRC.
 
+mod audit;
 mod history;
 mod partner;
 mod replica;
+mod revocation;
+mod role;
 mod settings;
 mod time;
 
@@ -47,6 +50,10 @@ pub enum Kind {
     Part = 8,
     /// A replica.
     Replica = 16,
+    /// A role that somebody made.
+    Role = 17,
+    /// A revocation.
+    Revocation = 18,
 }
 
 /// Why bytes are not the value that was stored.

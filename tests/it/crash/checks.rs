@@ -8,7 +8,7 @@ use std::{
 use partnerd::{
     domain::{
         AllowedPartner, Revision,
-        audit::{AuditEntry, ChainHead},
+        audit::{AuditEntry, ChainHead, Event, ResourceChange},
     },
     proto::v1 as pb,
     store::{self, AnswerResult, Change, Commit, RequestKey, State, Store, sled::SledStore},
@@ -60,15 +60,14 @@ impl Found {
             entry.head()
         });
         assert_eq!(end, audit_head);
-        let audited: Vec<u64> = self.entries.iter().map(|entry| entry.revision.get()).collect();
+        let of_commits: Vec<_> = self.entries.iter().filter_map(of_commit).collect();
+        let audited: Vec<u64> = of_commits.iter().map(|(entry, _)| entry.revision.get()).collect();
         assert_eq!(audited, (1..=revision.get()).collect::<Vec<_>>());
-        for entry in &self.entries {
+        for (entry, changes) in of_commits {
             let Some(commit) = self.commits.get(&entry.revision.get()) else { continue };
             assert_eq!((commit.time, &commit.actor), (entry.time, &entry.actor));
-            assert_eq!(commit.changes.len(), entry.changes.len());
-            for (change, audited) in commit.changes.iter().zip(&entry.changes) {
-                assert_eq!(resource(change), audited.resource);
-            }
+            let resources: Vec<_> = changes.iter().map(|it| it.resource.clone()).collect();
+            assert_eq!(commit.changes.iter().map(resource).collect::<Vec<_>>(), resources);
         }
         self.assert_the_log_leads_to_the_state();
     }
@@ -77,14 +76,17 @@ impl Found {
         let mut partners: BTreeMap<String, Arc<AllowedPartner>> = BTreeMap::new();
         let mut settings = None;
         for change in self.commits.values().flat_map(|commit| &commit.changes) {
-            // What is not known was last changed before the log begins, or purged.
-            if let Change::Partner { before, after } = change {
-                let known = partners.insert(after.domain.to_string(), Arc::clone(after));
-                assert!(known.is_none() || known.as_ref() == before.as_ref(), "{change:?}");
-            }
-            if let Change::Settings { before, after } = change {
-                let known = settings.replace(Arc::clone(after));
-                assert!(known.is_none_or(|known| known == *before), "{change:?}");
+            match change {
+                Change::Partner { before, after } => {
+                    let known = partners.insert(after.domain.to_string(), Arc::clone(after));
+                    // What is not known was last changed before the log begins, or purged.
+                    assert!(known.is_none() || known.as_ref() == before.as_ref(), "{change:?}");
+                }
+                Change::Settings { before, after } => {
+                    let known = settings.replace(Arc::clone(after));
+                    assert!(known.is_none_or(|known| known == *before), "{change:?}");
+                }
+                Change::Role { .. } | Change::Revocation { .. } => panic!("{change:?}"),
             }
         }
         let oldest = self.state.oldest_revision;
@@ -152,7 +154,7 @@ impl Found {
 
     fn kept(&self, id: Uuid) -> Option<store::Answer> {
         // All requests came from one administrator.
-        let actor = &self.entries.first()?.actor;
+        let actor = &self.entries.iter().find_map(of_commit)?.0.actor;
         let key = RequestKey { issuer: actor.issuer.clone(), subject: actor.subject.clone(), id };
         self.store.answer(&key).unwrap()
     }
@@ -180,18 +182,36 @@ impl Seen {
     }
 }
 
+/// An entry of a commit, and what it says was changed.
+fn of_commit(entry: &AuditEntry) -> Option<(&AuditEntry, &[ResourceChange])> {
+    match &entry.event {
+        Event::Commit { changes } => Some((entry, changes)),
+        _ => None,
+    }
+}
+
 fn seen_of(answer: &store::Answer) -> Vec<Seen> {
-    let AnswerResult::Partners(partners) = &answer.result else { return Vec::new() };
-    partners.iter().flatten().map(|partner| Seen::stored(partner)).collect()
+    match &answer.result {
+        AnswerResult::Partners(partners) => {
+            partners.iter().flatten().map(|partner| Seen::stored(partner)).collect()
+        }
+        AnswerResult::Settings(_) | AnswerResult::Role(_) | AnswerResult::Revocation(_) => {
+            Vec::new()
+        }
+    }
 }
 
 fn seen_in(change: &Change) -> Option<Seen> {
-    let Change::Partner { after, .. } = change else { return None };
-    Some(Seen::stored(after))
+    match change {
+        Change::Partner { after, .. } => Some(Seen::stored(after)),
+        Change::Settings { .. } | Change::Role { .. } | Change::Revocation { .. } => None,
+    }
 }
 
 fn resource(change: &Change) -> String {
-    // Nothing else is asked for.
-    seen_in(change)
-        .map_or("federationSettings".to_owned(), |seen| format!("allowedPartners/{}", seen.domain))
+    match change {
+        Change::Partner { after, .. } => format!("allowedPartners/{}", after.domain),
+        Change::Settings { .. } => "federationSettings".to_owned(),
+        Change::Role { .. } | Change::Revocation { .. } => panic!("{change:?}"),
+    }
 }
