@@ -9,6 +9,8 @@ const SERVICES: &[&str] = &[
     "xmpp/federation/v1/allowed_partner_service.proto",
     "xmpp/federation/v1/federation_settings_service.proto",
     "xmpp/federation/v1/role_service.proto",
+    "xmpp/federation/v1/revocation_service.proto",
+    "xmpp/federation/v1/audit_service.proto",
     "xmpp/federation/v1/maintenance_service.proto",
     "xmpp/federation/v1/replica_service.proto",
 ];

@@ -9,9 +9,12 @@ pub mod keys;
 pub mod layer;
 pub mod permit;
 pub mod policy;
+pub mod rights;
+pub mod sightings;
 pub mod token;
 
 pub use caller::{Call, Caller};
 pub use incident::Incident;
 pub use permit::Permit;
 pub use policy::{Denial, Policy};
+pub use rights::Rights;

@@ -7,6 +7,10 @@ use std::sync::Arc;
 
 use enumset::EnumSet;
 
+use super::{
+    Caller,
+    rights::{FieldRights, Question, Rights},
+};
 use crate::domain::{
     AllowedPartner, DomainName,
     audit::Actor,
@@ -59,13 +63,35 @@ actions! {
     /// Seeing what became of a partner.
     ListRevisions(DomainName) = PartnersListRevisions;
     /// Making a partner what it was before.
-    RollbackPartner(PartnerRollback) = PartnersRollback or PartnersPreview;
+    RollbackPartner(DomainName) = PartnersRollback or PartnersPreview;
     /// Reading the settings.
     GetSettings(()) = SettingsGet;
     /// Being given the dialback passphrase with the settings.
     GetDialbackPassphrase(()) = SettingsGetDialbackPassphrase;
     /// Changing the settings.
     UpdateSettings(()) = SettingsUpdate or SettingsPreview;
+    /// Making a role.
+    CreateRole(RoleTarget) = RolesCreate;
+    /// Changing a role.
+    UpdateRole(RoleTarget) = RolesUpdate;
+    /// Deleting a role.
+    DeleteRole(RoleTarget) = RolesDelete;
+    /// Asking what somebody else may do.
+    TestOthers(()) = PermissionsTestOthers;
+    /// Reading revocations.
+    GetRevocation(()) = RevocationsGet;
+    /// Listing revocations.
+    ListRevocations(()) = RevocationsList;
+    /// Revoking a token, a subject or a key.
+    CreateRevocation(RevokedBy) = RevocationsCreate;
+    /// Taking a revocation back.
+    DeleteRevocation(()) = RevocationsDelete;
+    /// Reading an audit entry.
+    GetAuditEntry(()) = AuditGet;
+    /// Listing audit entries.
+    ListAuditEntries(()) = AuditList;
+    /// Holding the audit against itself, and getting checkpoints of it.
+    VerifyAudit(()) = AuditVerify;
     /// Seeing how the server is.
     ReadStatus(()) = MaintenanceStatus;
     /// Reporting on an XMPP server.
@@ -89,14 +115,18 @@ pub struct PartnerFields {
     pub fields: EnumSet<TermField>,
 }
 
-/// A partner that is to become what it was before.
+/// A role, and who wants to have to do with it: nobody grants what he does not hold.
 #[derive(Clone, Debug)]
-pub struct PartnerRollback {
-    /// The partner.
-    pub domain: DomainName,
-    /// The fields that may become other than they are.
-    pub updatable: EnumSet<TermField>,
+pub struct RoleTarget {
+    /// The role.
+    pub id: Arc<str>,
+    /// Whose rights bound what the role may give.
+    pub caller: Arc<Caller>,
 }
+
+/// Who revokes: nobody cuts off himself without meaning to.
+#[derive(Clone, Debug)]
+pub struct RevokedBy(pub Arc<Caller>);
 
 /// Whether a permit is for a commit, or for everything but the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,19 +151,31 @@ pub struct Permit<A: Action> {
     purpose: Purpose,
     reach: Reach,
     readable: Reach,
+    fields: FieldRights,
     actor: Actor,
 }
 
 impl<A: Action> Permit<A> {
-    /// For the policy alone.
-    pub(super) const fn new(
+    /// For the policy alone, which has decided on the question.
+    pub(super) fn new(
         target: A::Target,
         purpose: Purpose,
-        reach: Reach,
-        readable: Reach,
+        rights: &Rights<'_>,
+        question: &Question<'_>,
         actor: Actor,
     ) -> Self {
-        Self { target, purpose, reach, readable, actor }
+        let fields = match question.permission.is_limited_to_fields() {
+            true => rights.field_rights(question.changing(), purpose),
+            false => FieldRights::none(),
+        };
+        Self {
+            target,
+            purpose,
+            reach: rights.reach(question.enough),
+            readable: rights.reach(EnumSet::only(Permission::PartnersGet)),
+            fields,
+            actor,
+        }
     }
 
     /// What it was given for.
@@ -154,6 +196,11 @@ impl<A: Action> Permit<A> {
     /// Whether the action may be done to `partner` as it is, or as it would become.
     pub fn covers(&self, partner: &AllowedPartner) -> bool {
         self.reach.covers(partner)
+    }
+
+    /// The fields that may be changed of `partner` as it is, or as it would become.
+    pub fn updatable(&self, partner: &AllowedPartner) -> EnumSet<TermField> {
+        self.fields.of(partner)
     }
 
     /// Whether its holder may read `partner`, so that an error may tell of it.

@@ -9,15 +9,16 @@ use enumset::EnumSet;
 use super::{
     caller::{Call, Caller},
     permit::{
-        Action, PartnerFields, PartnerRollback, Permit, Purpose, Reach, RollbackPartner,
+        Action, CreateRevocation, PartnerFields, Permit, Purpose, RevokedBy, RoleTarget,
         UpdatePartner,
     },
+    rights::{Question, Rights},
 };
 use crate::domain::{
     DomainName,
     mask::TermField,
     replica::ReplicaId,
-    role::{Permission, Role},
+    role::{Permission, Role, RoleTerms},
 };
 
 /// What a method asks of its callers.
@@ -61,21 +62,13 @@ pub enum Denial {
         /// Whether he may know of the partner: else it does not exist for him.
         visible: bool,
     },
+    /// The role to be made or changed gives more than he holds, and he lacks `roles.escalate`.
+    Escalation {
+        /// The permissions that he does not hold, or not as far as the role would give them.
+        beyond: EnumSet<Permission>,
+    },
     /// The method names no permission.
     Method,
-}
-
-/// The answer to "may I, and why".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explanation {
-    /// Whether he may.
-    pub allowed: bool,
-    /// The roles that give the permission, for this target.
-    pub granting_roles: Vec<String>,
-    /// The fields that he may not change.
-    pub denied_fields: EnumSet<TermField>,
-    /// The reason in words.
-    pub text: String,
 }
 
 /// The roles there are at one revision. Without roles nobody may do anything.
@@ -100,7 +93,7 @@ impl Policy {
             Access::Public | Access::Authenticated => Ok(()),
             Access::Nobody => Err(Denial::Method),
             Access::Needs { permission, preview } => {
-                let held = self.permissions(caller);
+                let held = self.rights_of(caller).permissions();
                 if held.contains(permission) || preview.is_some_and(|other| held.contains(other)) {
                     Ok(())
                 } else {
@@ -116,10 +109,8 @@ impl Policy {
     /// # Errors
     /// A [`Denial`] that names the missing permission.
     pub fn allow<A: Action>(&self, call: &Call, purpose: Purpose) -> Result<(), Denial> {
-        if (self.permissions(&call.caller) & Self::enough::<A>(purpose)).is_empty() {
-            return Err(Denial::Permission(A::PERMISSION));
-        }
-        Ok(())
+        let question = question::<A>(purpose, None, EnumSet::empty());
+        self.rights_of(&call.caller).decide(&question).map(drop)
     }
 
     /// Leave for `call` to do `A` to what has no fields and no scope.
@@ -131,7 +122,7 @@ impl Policy {
         call: &Call,
         purpose: Purpose,
     ) -> Result<Permit<A>, Denial> {
-        self.grant(call, purpose, ())
+        self.grant(call, purpose, (), None, EnumSet::empty())
     }
 
     /// Leave for `call` to do `A` to one domain.
@@ -144,9 +135,7 @@ impl Policy {
         purpose: Purpose,
         domain: DomainName,
     ) -> Result<Permit<A>, Denial> {
-        let permit = self.grant::<A>(call, purpose, domain)?;
-        self.check_scope::<A>(call, &permit, permit.target())?;
-        Ok(permit)
+        self.grant(call, purpose, domain.clone(), Some(&domain), EnumSet::empty())
     }
 
     /// Leave for `call` to do `A` to one replica.
@@ -158,7 +147,7 @@ impl Policy {
         call: &Call,
         replica: ReplicaId,
     ) -> Result<Permit<A>, Denial> {
-        self.grant(call, Purpose::Commit, replica)
+        self.grant(call, Purpose::Commit, replica, None, EnumSet::empty())
     }
 
     /// Leave for `call` to change `fields` of a partner.
@@ -171,80 +160,60 @@ impl Policy {
         purpose: Purpose,
         target: PartnerFields,
     ) -> Result<Permit<UpdatePartner>, Denial> {
-        let permit = self.grant::<UpdatePartner>(call, purpose, target)?;
-        let PartnerFields { domain, fields } = permit.target();
-        self.check_scope::<UpdatePartner>(call, &permit, domain)?;
-        self.check_fields(call, purpose, domain, *fields)?;
-        Ok(permit)
+        let PartnerFields { domain, fields } = target.clone();
+        self.grant(call, purpose, target, Some(&domain), fields)
     }
 
-    /// Leave for `call` to make a partner what it was before, as far as the roles that let it roll
-    /// back or update this partner let it change the fields.
+    /// Leave for `call` to make, change or delete the role `id`. What the role may give is decided
+    /// by [`Policy::check_escalation`], once it is known.
     ///
     /// # Errors
-    /// A [`Denial`] that names the missing permission, or the partner out of scope.
-    pub fn permit_rollback(
+    /// A [`Denial`] that names the missing permission.
+    pub fn permit_role<A: Action<Target = RoleTarget>>(
         &self,
         call: &Call,
         purpose: Purpose,
-        domain: DomainName,
-    ) -> Result<Permit<RollbackPartner>, Denial> {
-        let either = Permission::PartnersRollback | Permission::PartnersUpdate;
-        let updatable = self.updatable(&call.caller, purpose, either, Some(&domain));
-        let target = PartnerRollback { domain, updatable };
-        let permit = self.grant::<RollbackPartner>(call, purpose, target)?;
-        self.check_scope::<RollbackPartner>(call, &permit, &permit.target().domain)?;
-        Ok(permit)
+        id: Arc<str>,
+    ) -> Result<Permit<A>, Denial> {
+        let target = RoleTarget { id, caller: Arc::clone(&call.caller) };
+        self.grant(call, purpose, target, None, EnumSet::empty())
     }
 
-    /// Whether `caller` may use `permission` on a domain and on fields, and why or why not.
-    pub fn explain(
+    /// Leave for `call` to revoke something.
+    ///
+    /// # Errors
+    /// A [`Denial`] that names the missing permission.
+    pub fn permit_revocation(
         &self,
-        caller: &Caller,
-        permission: Permission,
-        domain: Option<&DomainName>,
-        fields: EnumSet<TermField>,
-    ) -> Explanation {
-        let holding: Vec<_> =
-            self.roles_of(caller).filter(|role| role.permissions.contains(permission)).collect();
-        if holding.is_empty() && permission != Permission::CallerDescribe {
-            let text = format!("none of your roles gives {permission}");
-            return Explanation::denied(text, EnumSet::empty());
-        }
-        let granting: Vec<_> = holding
-            .iter()
-            .filter(|role| domain.is_none_or(|domain| role.reach().covers_domain(domain)))
-            .collect();
-        if granting.is_empty() && !holding.is_empty() {
-            let scopes: Vec<_> = holding
-                .iter()
-                .flat_map(|role| &role.domain_scopes)
-                .map(ToString::to_string)
-                .collect();
-            let text = format!("your roles give {permission} only within {}", scopes.join(", "));
-            return Explanation::denied(text, EnumSet::empty());
-        }
-        let changing = match permission {
-            Permission::PartnersRollback => permission | Permission::PartnersUpdate,
-            _ => EnumSet::only(Permission::PartnersUpdate),
-        };
-        let updatable = self.updatable(caller, Purpose::Commit, changing, domain);
-        let denied_fields = fields - updatable;
-        if changing.contains(permission) && !denied_fields.is_empty() {
-            let text = format!("your roles give {permission} only for {}", paths(updatable));
-            return Explanation::denied(text, denied_fields);
-        }
-        Explanation::granted(permission, granting.iter().map(|role| role.id.to_string()).collect())
+        call: &Call,
+        purpose: Purpose,
+    ) -> Result<Permit<CreateRevocation>, Denial> {
+        let target = RevokedBy(Arc::clone(&call.caller));
+        self.grant(call, purpose, target, None, EnumSet::empty())
     }
 
-    /// The roles of `caller` that exist, sorted.
-    pub fn roles_of<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Arc<Role>> {
-        caller.roles.iter().filter_map(|id| self.roles.get(id))
+    /// Whether `caller` may have to do with a role of these terms: nobody grants what he does not
+    /// hold, and nobody takes away what he could not have granted.
+    ///
+    /// # Errors
+    /// A [`Denial`] that names what is beyond his own rights, unless he may escalate.
+    pub fn check_escalation(&self, caller: &Caller, terms: &RoleTerms) -> Result<(), Denial> {
+        let rights = self.rights_of(caller);
+        if rights.permissions().contains(Permission::RolesEscalate) {
+            return Ok(());
+        }
+        let beyond = rights.beyond(terms);
+        if beyond.is_empty() { Ok(()) } else { Err(Denial::Escalation { beyond }) }
     }
 
-    /// What stands in `caller`'s role claim and is no role.
-    pub fn unknown_roles_of<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a String> {
-        caller.roles.iter().filter(|id| !self.roles.contains_key(*id))
+    /// What `caller`'s roles give together.
+    pub fn rights_of(&self, caller: &Caller) -> Rights<'_> {
+        self.rights(&caller.roles)
+    }
+
+    /// What the roles with these ids give together, as far as they exist.
+    pub fn rights<S: AsRef<str>>(&self, ids: &[S]) -> Rights<'_> {
+        Rights::of(ids.iter().filter_map(|id| self.roles.get(id.as_ref())).map(|role| &**role))
     }
 
     /// Every role, sorted by id.
@@ -259,124 +228,30 @@ impl Policy {
         self.roles.get(id)
     }
 
-    /// Everything that `caller`'s roles give together. Every caller may ask about himself.
-    pub fn permissions(&self, caller: &Caller) -> EnumSet<Permission> {
-        self.roles_of(caller)
-            .fold(EnumSet::only(Permission::CallerDescribe), |held, role| held | role.permissions)
-    }
-
     fn grant<A: Action>(
         &self,
         call: &Call,
         purpose: Purpose,
         target: A::Target,
-    ) -> Result<Permit<A>, Denial> {
-        self.allow::<A>(call, purpose)?;
-        let reach = self.reach(&call.caller, Self::enough::<A>(purpose));
-        let readable = self.reach(&call.caller, EnumSet::only(Permission::PartnersGet));
-        Ok(Permit::new(target, purpose, reach, readable, call.actor()))
-    }
-
-    /// The permissions of which one is enough for `A`.
-    fn enough<A: Action>(purpose: Purpose) -> EnumSet<Permission> {
-        let preview = A::PREVIEW.filter(|_| purpose == Purpose::Preview);
-        preview.into_iter().fold(EnumSet::only(A::PERMISSION), |all, one| all | one)
-    }
-
-    fn check_scope<A: Action>(
-        &self,
-        call: &Call,
-        permit: &Permit<A>,
-        domain: &DomainName,
-    ) -> Result<(), Denial> {
-        if permit.reach().covers_domain(domain) {
-            return Ok(());
-        }
-        let readable = self.reach(&call.caller, EnumSet::only(Permission::PartnersGet));
-        Err(Denial::Scope {
-            permission: A::PERMISSION,
-            domain: domain.clone(),
-            visible: readable.covers_domain(domain),
-        })
-    }
-
-    fn check_fields(
-        &self,
-        call: &Call,
-        purpose: Purpose,
-        domain: &DomainName,
-        fields: EnumSet<TermField>,
-    ) -> Result<(), Denial> {
-        let update = EnumSet::only(Permission::PartnersUpdate);
-        let updatable = self.updatable(&call.caller, purpose, update, Some(domain));
-        let denied = fields - updatable;
-        if denied.is_empty() {
-            return Ok(());
-        }
-        Err(Denial::Fields { permission: Permission::PartnersUpdate, fields: denied, updatable })
-    }
-
-    /// The fields that `caller` may change of the partner `domain`, or of any, by roles that give
-    /// one of the permissions `changing`.
-    fn updatable(
-        &self,
-        caller: &Caller,
-        purpose: Purpose,
-        changing: EnumSet<Permission>,
         domain: Option<&DomainName>,
-    ) -> EnumSet<TermField> {
-        let of_role = |role: &Arc<Role>| {
-            if purpose == Purpose::Preview && role.permissions.contains(Permission::PartnersPreview)
-            {
-                EnumSet::all()
-            } else if !(role.permissions & changing).is_empty() {
-                role.updatable_fields.unwrap_or_else(EnumSet::all)
-            } else {
-                EnumSet::empty()
-            }
-        };
-        self.roles_of(caller)
-            .filter(|role| domain.is_none_or(|domain| role.reach().covers_domain(domain)))
-            .map(of_role)
-            .fold(EnumSet::empty(), |all, role| all | role)
-    }
-
-    /// The partners for which one of the caller's roles gives one of the permissions.
-    fn reach(&self, caller: &Caller, enough: EnumSet<Permission>) -> Reach {
-        let mut scopes = Vec::new();
-        for role in self.roles_of(caller).filter(|role| !(role.permissions & enough).is_empty()) {
-            if role.domain_scopes.is_empty() {
-                return Reach::Everything;
-            }
-            scopes.extend(role.domain_scopes.iter().cloned());
-        }
-        Reach::Within(scopes.into())
+        fields: EnumSet<TermField>,
+    ) -> Result<Permit<A>, Denial> {
+        let rights = self.rights_of(&call.caller);
+        let question = question::<A>(purpose, domain, fields);
+        rights.decide(&question)?;
+        Ok(Permit::new(target, purpose, &rights, &question, call.actor()))
     }
 }
 
-impl Role {
-    fn reach(&self) -> Reach {
-        if self.domain_scopes.is_empty() {
-            Reach::Everything
-        } else {
-            Reach::Within(self.domain_scopes.as_slice().into())
-        }
-    }
-}
-
-impl Explanation {
-    fn denied(text: String, denied_fields: EnumSet<TermField>) -> Self {
-        Self { allowed: false, granting_roles: Vec::new(), denied_fields, text }
-    }
-
-    fn granted(permission: Permission, granting_roles: Vec<String>) -> Self {
-        let text = if granting_roles.is_empty() {
-            format!("every authenticated caller has {permission}")
-        } else {
-            format!("{permission} is given by {}", granting_roles.join(", "))
-        };
-        Self { allowed: true, granting_roles, denied_fields: EnumSet::empty(), text }
-    }
+/// What is asked when `A` is to be done.
+fn question<A: Action>(
+    purpose: Purpose,
+    domain: Option<&DomainName>,
+    fields: EnumSet<TermField>,
+) -> Question<'_> {
+    let preview = A::PREVIEW.filter(|_| purpose == Purpose::Preview);
+    let enough = preview.into_iter().fold(EnumSet::only(A::PERMISSION), |all, one| all | one);
+    Question { permission: A::PERMISSION, enough, purpose, domain, fields }
 }
 
 /// The paths of `fields`, for people.

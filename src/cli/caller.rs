@@ -7,20 +7,56 @@ use super::{
     json::Json,
     output::{self, ObjectFormat, fields, partners::time},
     permission,
+    role::role_name,
     session::Session,
     values,
 };
 use crate::{
     domain::role::Permission,
     proto::v1::{
-        DescribeCallerRequest, DescribeCallerResponse, TestPermissionsRequest,
+        DescribeCallerRequest, DescribeCallerResponse, OtherSubject, TestPermissionsRequest,
         test_permissions_response::Verdict,
     },
 };
 
+/// Somebody else, as flags.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Somebody else (takes permissions.testOthers)")]
+pub struct OtherFlags {
+    /// The subject, with the roles that it was last seen with
+    #[arg(long, value_name = "SUBJECT", conflicts_with = "with_roles")]
+    subject: Option<String>,
+
+    /// The subject's issuer, when several have such a subject
+    #[arg(long, value_name = "ISSUER", requires = "subject")]
+    issuer: Option<String>,
+
+    /// Somebody with just these roles
+    #[arg(long, value_name = "ROLES", value_delimiter = ',')]
+    with_roles: Vec<String>,
+}
+
+impl OtherFlags {
+    /// Who is meant; `None` for oneself.
+    fn other(self) -> Option<OtherSubject> {
+        let Self { subject, issuer, with_roles } = self;
+        if subject.is_none() && with_roles.is_empty() {
+            return None;
+        }
+        Some(OtherSubject {
+            subject: subject.unwrap_or_default(),
+            issuer: issuer.unwrap_or_default(),
+            roles: with_roles.iter().map(|role| role_name(role)).collect(),
+        })
+    }
+}
+
 /// Show who you are to the service, your roles and what they allow.
 #[derive(Args, Clone, Debug)]
 pub struct WhoamiArgs {
+    #[command(flatten)]
+    other: OtherFlags,
+
     /// The form of the output
     #[arg(long, short, value_enum, default_value_t)]
     output: ObjectFormat,
@@ -33,7 +69,8 @@ impl WhoamiArgs {
     /// The service refuses.
     pub async fn run(self, session: &Session) -> Outcome {
         let client = session.client().await?;
-        let caller = client.describe_caller(DescribeCallerRequest {}).await?;
+        let caller =
+            client.describe_caller(DescribeCallerRequest { other: self.other.other() }).await?;
         Ok(self.output.print(&Json(&caller), || fields(session.console, &pairs(&caller)))?)
     }
 }
@@ -46,6 +83,7 @@ fn pairs(caller: &DescribeCallerResponse) -> Vec<(&'static str, String)> {
         ("unknown roles", caller.unknown_roles.join(", ")),
         ("permissions", caller.permissions.join(", ")),
         ("token expires", time(caller.expire_time.as_ref())),
+        ("last seen", time(caller.last_seen_time.as_ref())),
     ]
 }
 
@@ -72,6 +110,9 @@ pub struct CanIArgs {
     #[arg(long = "field", value_name = "FIELD")]
     fields: Vec<String>,
 
+    #[command(flatten)]
+    other: OtherFlags,
+
     /// The form of the output
     #[arg(long, short, value_enum, default_value_t)]
     output: ObjectFormat,
@@ -88,6 +129,7 @@ impl CanIArgs {
             resource: resource.map_err(Failure::rejected)?.unwrap_or_default(),
             permissions: vec![self.action.to_string()],
             fields: self.fields,
+            other: self.other.other(),
         };
         let client = session.client().await?;
         let answer = client.test_permissions(request).await?;

@@ -18,9 +18,11 @@ use crate::{
     client::{Remote, is_lost},
     proto::v1::{
         self, allowed_partner_service_client::AllowedPartnerServiceClient,
+        audit_service_client::AuditServiceClient,
         federation_settings_service_client::FederationSettingsServiceClient,
         maintenance_service_client::MaintenanceServiceClient,
-        replica_service_client::ReplicaServiceClient, role_service_client::RoleServiceClient,
+        replica_service_client::ReplicaServiceClient,
+        revocation_service_client::RevocationServiceClient, role_service_client::RoleServiceClient,
     },
 };
 
@@ -38,6 +40,8 @@ pub struct Client {
     partners: AllowedPartnerServiceClient<Channel>,
     settings: FederationSettingsServiceClient<Channel>,
     roles: RoleServiceClient<Channel>,
+    revocations: RevocationServiceClient<Channel>,
+    audit: AuditServiceClient<Channel>,
     maintenance: MaintenanceServiceClient<Channel>,
     replicas: ReplicaServiceClient<Channel>,
     headers: Headers,
@@ -77,6 +81,8 @@ impl Client {
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
             settings: FederationSettingsServiceClient::new(channel.clone()),
             roles: RoleServiceClient::new(channel.clone()),
+            revocations: RevocationServiceClient::new(channel.clone()),
+            audit: AuditServiceClient::new(channel.clone()),
             maintenance: MaintenanceServiceClient::new(channel.clone()),
             replicas: ReplicaServiceClient::new(channel)
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
@@ -103,14 +109,14 @@ impl Client {
 }
 
 macro_rules! rpcs {
-    ($($client:ident: $method:ident($request:ident) -> $response:ident;)*) => {
+    ($($client:ident: $method:ident($request:ident) -> $response:ty;)*) => {
         impl Client {
             $(
                 #[doc = concat!("Calls `", stringify!($method), "`.")]
                 ///
                 /// # Errors
                 /// What the service answers; see the RPC's comment in `proto/`.
-                pub async fn $method(&self, request: v1::$request) -> Outcome<v1::$response> {
+                pub async fn $method(&self, request: v1::$request) -> Outcome<$response> {
                     self.call(request, |request| {
                         let mut client = self.$client.clone();
                         async move { client.$method(request).await }
@@ -123,43 +129,39 @@ macro_rules! rpcs {
 }
 
 rpcs! {
-    partners: get_allowed_partner(GetAllowedPartnerRequest) -> AllowedPartner;
-    partners: list_allowed_partners(ListAllowedPartnersRequest) -> ListAllowedPartnersResponse;
-    partners: create_allowed_partner(CreateAllowedPartnerRequest) -> AllowedPartner;
-    partners: update_allowed_partner(UpdateAllowedPartnerRequest) -> AllowedPartner;
-    partners: delete_allowed_partner(DeleteAllowedPartnerRequest) -> AllowedPartner;
-    partners: undelete_allowed_partner(UndeleteAllowedPartnerRequest) -> AllowedPartner;
-    partners: batch_get_allowed_partners(BatchGetAllowedPartnersRequest) -> BatchGetAllowedPartnersResponse;
-    partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> BatchUpdateAllowedPartnersResponse;
-    partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> BatchDeleteAllowedPartnersResponse;
-    partners: resolve_domain(ResolveDomainRequest) -> ResolveDomainResponse;
-    partners: list_allowed_partner_revisions(ListAllowedPartnerRevisionsRequest) -> ListAllowedPartnerRevisionsResponse;
-    partners: rollback_allowed_partner(RollbackAllowedPartnerRequest) -> AllowedPartner;
-    settings: get_federation_settings(GetFederationSettingsRequest) -> FederationSettings;
-    settings: update_federation_settings(UpdateFederationSettingsRequest) -> FederationSettings;
-    roles: get_role(GetRoleRequest) -> Role;
-    roles: list_roles(ListRolesRequest) -> ListRolesResponse;
-    roles: list_permissions(ListPermissionsRequest) -> ListPermissionsResponse;
-    roles: describe_caller(DescribeCallerRequest) -> DescribeCallerResponse;
-    roles: test_permissions(TestPermissionsRequest) -> TestPermissionsResponse;
-    maintenance: status(StatusRequest) -> StatusResponse;
-    replicas: get_replica(GetReplicaRequest) -> Replica;
-    replicas: list_replicas(ListReplicasRequest) -> ListReplicasResponse;
-    replicas: wait_for_convergence(WaitForConvergenceRequest) -> WaitForConvergenceResponse;
-}
-
-impl Client {
-    /// Calls `delete_replica`.
-    ///
-    /// # Errors
-    /// What the service answers; see the RPC's comment in `proto/`.
-    pub async fn delete_replica(&self, request: v1::DeleteReplicaRequest) -> Outcome {
-        self.call(request, |request| {
-            let mut client = self.replicas.clone();
-            async move { client.delete_replica(request).await }
-        })
-        .await
-    }
+    partners: get_allowed_partner(GetAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: list_allowed_partners(ListAllowedPartnersRequest) -> v1::ListAllowedPartnersResponse;
+    partners: create_allowed_partner(CreateAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: update_allowed_partner(UpdateAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: delete_allowed_partner(DeleteAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: undelete_allowed_partner(UndeleteAllowedPartnerRequest) -> v1::AllowedPartner;
+    partners: batch_get_allowed_partners(BatchGetAllowedPartnersRequest) -> v1::BatchGetAllowedPartnersResponse;
+    partners: batch_update_allowed_partners(BatchUpdateAllowedPartnersRequest) -> v1::BatchUpdateAllowedPartnersResponse;
+    partners: batch_delete_allowed_partners(BatchDeleteAllowedPartnersRequest) -> v1::BatchDeleteAllowedPartnersResponse;
+    partners: resolve_domain(ResolveDomainRequest) -> v1::ResolveDomainResponse;
+    partners: list_allowed_partner_revisions(ListAllowedPartnerRevisionsRequest) -> v1::ListAllowedPartnerRevisionsResponse;
+    partners: rollback_allowed_partner(RollbackAllowedPartnerRequest) -> v1::AllowedPartner;
+    settings: get_federation_settings(GetFederationSettingsRequest) -> v1::FederationSettings;
+    settings: update_federation_settings(UpdateFederationSettingsRequest) -> v1::FederationSettings;
+    roles: get_role(GetRoleRequest) -> v1::Role;
+    roles: list_roles(ListRolesRequest) -> v1::ListRolesResponse;
+    roles: create_role(CreateRoleRequest) -> v1::Role;
+    roles: update_role(UpdateRoleRequest) -> v1::Role;
+    roles: delete_role(DeleteRoleRequest) -> ();
+    audit: list_audit_entries(ListAuditEntriesRequest) -> v1::ListAuditEntriesResponse;
+    audit: verify_audit_entries(VerifyAuditEntriesRequest) -> v1::VerifyAuditEntriesResponse;
+    audit: sign_audit_checkpoint(SignAuditCheckpointRequest) -> v1::AuditCheckpoint;
+    revocations: list_revocations(ListRevocationsRequest) -> v1::ListRevocationsResponse;
+    revocations: create_revocation(CreateRevocationRequest) -> v1::Revocation;
+    revocations: delete_revocation(DeleteRevocationRequest) -> ();
+    roles: list_permissions(ListPermissionsRequest) -> v1::ListPermissionsResponse;
+    roles: describe_caller(DescribeCallerRequest) -> v1::DescribeCallerResponse;
+    roles: test_permissions(TestPermissionsRequest) -> v1::TestPermissionsResponse;
+    maintenance: status(StatusRequest) -> v1::StatusResponse;
+    replicas: get_replica(GetReplicaRequest) -> v1::Replica;
+    replicas: list_replicas(ListReplicasRequest) -> v1::ListReplicasResponse;
+    replicas: delete_replica(DeleteReplicaRequest) -> ();
+    replicas: wait_for_convergence(WaitForConvergenceRequest) -> v1::WaitForConvergenceResponse;
 }
 
 impl Headers {

@@ -19,6 +19,8 @@ const BOOKKEEPING: &[&str] = &[
     "revision",
     "etag",
     "delete_time",
+    "built_in",
+    "lync_role",
 ];
 
 /// Fields that the service sets by the clock: they are told when they change, but say nothing of a

@@ -5,6 +5,8 @@
 
 mod additional_domains;
 mod apply;
+mod audit;
+mod audit_entry;
 mod caller;
 mod client;
 mod config;
@@ -24,7 +26,9 @@ mod permission;
 mod progress;
 mod reference;
 mod replica;
+mod revocation;
 mod role;
+mod role_change;
 mod session;
 mod settings;
 mod terms;
@@ -100,6 +104,15 @@ enum Command {
     /// The roles and what they allow
     #[command(subcommand)]
     Role(role::RoleCommand),
+    /// Stop believing a token, a subject or a key
+    #[command(subcommand)]
+    Revoke(revocation::RevokeCommand),
+    /// What was done and refused, and whether the record of it is whole
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// What was revoked
+    #[command(subcommand)]
+    Revocation(revocation::RevocationCommand),
     /// The XMPP servers that follow the service, and how far each is
     #[command(subcommand)]
     Replica(replica::ReplicaCommand),
@@ -160,6 +173,9 @@ impl CommandLine {
             Command::Apply(args) => args.run(&session).await,
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
+            Command::Revoke(command) => command.run(&session).await,
+            Command::Audit(command) => command.run(&session).await,
+            Command::Revocation(command) => command.run(&session).await,
             Command::Replica(command) => command.run(&session).await,
             Command::Whoami(args) => args.run(&session).await,
             Command::CanI(args) => args.run(&session).await,

@@ -6,9 +6,11 @@ use super::{
     json::Json,
     output::{
         ListFormat, ObjectFormat, fields,
+        partners::time,
         table::{self, Column, Text},
     },
     permission,
+    role_change::{NewRoleArgs, RemoveRoleArgs, SetRoleArgs},
     session::Session,
 };
 use crate::{
@@ -22,6 +24,9 @@ use clap::{Args, Subcommand};
 pub enum RoleCommand {
     List(ListRolesArgs),
     Get(GetRoleArgs),
+    New(NewRoleArgs),
+    Set(SetRoleArgs),
+    Remove(RemoveRoleArgs),
     Permissions(PermissionsArgs),
 }
 
@@ -34,6 +39,9 @@ impl RoleCommand {
         match self {
             Self::List(args) => args.run(session).await,
             Self::Get(args) => args.run(session).await,
+            Self::New(args) => args.run(session).await,
+            Self::Set(args) => args.run(session).await,
+            Self::Remove(args) => args.run(session).await,
             Self::Permissions(args) => args.run(session).await,
         }
     }
@@ -125,21 +133,36 @@ pub struct GetRoleArgs {
 impl GetRoleArgs {
     async fn run(self, session: &Session) -> Outcome {
         let client = session.client().await?;
-        let role =
-            client.get_role(GetRoleRequest { name: format!("roles/{}", id(&self.role)) }).await?;
-        let or_all =
-            |texts: &[String]| if texts.is_empty() { "all".into() } else { texts.join(", ") };
-        let pairs = [
-            ("role", id(&role.name).to_owned()),
-            ("description", role.description.clone()),
-            ("built in", if role.built_in { "yes" } else { "no" }.to_owned()),
-            ("Lync role", role.lync_role.clone()),
-            ("permissions", role.permissions.join(", ")),
-            ("partners", or_all(&role.domain_scopes)),
-            ("updatable fields", or_all(&role.updatable_fields)),
-        ];
-        Ok(self.output.print(&Json(&role), || fields(session.console, &pairs))?)
+        let role = client.get_role(GetRoleRequest { name: role_name(&self.role) }).await?;
+        print(session, self.output, &role)
     }
+}
+
+/// Prints a role.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn print(session: &Session, format: ObjectFormat, role: &Role) -> Outcome {
+    let or_all = |texts: &[String]| if texts.is_empty() { "all".into() } else { texts.join(", ") };
+    let pairs = [
+        ("role", id(&role.name).to_owned()),
+        ("description", role.description.clone()),
+        ("built in", if role.built_in { "yes" } else { "no" }.to_owned()),
+        ("Lync role", role.lync_role.clone()),
+        ("template", id(&role.template).to_owned()),
+        ("permissions", role.permissions.join(", ")),
+        ("partners", or_all(&role.domain_scopes)),
+        ("updatable fields", or_all(&role.updatable_fields)),
+        ("updated", time(role.update_time.as_ref())),
+        ("by", role.updater.clone()),
+        ("etag", role.etag.clone()),
+    ];
+    Ok(format.print(&Json(role), || fields(session.console, &pairs))?)
+}
+
+/// The resource name of a role, which may be written with the collection before it.
+pub fn role_name(role: &str) -> String {
+    format!("roles/{}", id(role))
 }
 
 /// List every permission and what it allows.

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use enumset::{EnumSet, EnumSetType};
 
 use super::{
-    domain_name::DomainSet, partner::Terms, settings::SettingsValues, violation::Violation,
+    domain_name::DomainSet, partner::Terms, role::RoleTerms, settings::SettingsValues,
+    violation::Violation,
 };
 
 /// The most paths of a mask.
@@ -447,6 +448,63 @@ impl Mask<SettingsField> {
             &mut merged.dialback_passphrase,
             dialback_passphrase,
         );
+        merged
+    }
+}
+
+/// What a caller may change about a role.
+#[derive(Debug, PartialOrd, Ord, Hash, EnumSetType)]
+pub enum RoleField {
+    /// `description`
+    Description,
+    /// `permissions`
+    Permissions,
+    /// `domain_scopes`
+    DomainScopes,
+    /// `updatable_fields`
+    UpdatableFields,
+}
+
+impl Maskable for RoleField {
+    const IGNORED: &'static [&'static str] = &[
+        "name",
+        "uid",
+        "built_in",
+        "lync_role",
+        "create_time",
+        "update_time",
+        "creator",
+        "updater",
+        "revision",
+        "etag",
+    ];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Description => "description",
+            Self::Permissions => "permissions",
+            Self::DomainScopes => "domain_scopes",
+            Self::UpdatableFields => "updatable_fields",
+        }
+    }
+
+    fn list_remedy(self) -> Option<&'static str> {
+        (self != Self::Description).then_some("name the whole field")
+    }
+}
+
+impl Mask<RoleField> {
+    /// `current` with the named fields taken from `patch`.
+    #[must_use]
+    pub fn merge(&self, current: &RoleTerms, patch: &RoleTerms) -> RoleTerms {
+        // Exhaustive: a new field must be merged before this compiles.
+        let RoleTerms { description, permissions, domain_scopes, updatable_fields } = patch;
+        use RoleField as F;
+        let mut merged = current.clone();
+        assign(self.has(F::Description), &mut merged.description, description);
+        assign(self.has(F::Permissions), &mut merged.permissions, permissions);
+        assign(self.has(F::DomainScopes), &mut merged.domain_scopes, domain_scopes);
+        assign(self.has(F::UpdatableFields), &mut merged.updatable_fields, updatable_fields);
         merged
     }
 }

@@ -12,7 +12,7 @@ use super::{
     mask::{DomainEdits, Mask, TermField},
     negotiation::{self, Negotiation, NegotiationMethod, NegotiationWarning},
     revision::{Etag, Revision},
-    violation::Violation,
+    violation::{Violation, check_text},
 };
 
 /// The most characters of a description.
@@ -277,19 +277,6 @@ impl Terms {
                 ));
             }
         }
-    }
-}
-
-fn check_text(broken: &mut Vec<Violation>, field: &str, text: &str, limit: usize) {
-    let length = text.chars().count();
-    if length > limit {
-        broken.push(Violation::new(
-            field,
-            format!("{length} characters; at most {limit} are allowed"),
-        ));
-    }
-    if text.chars().any(char::is_control) {
-        broken.push(Violation::new(field, "control characters are not allowed; remove them"));
     }
 }
 

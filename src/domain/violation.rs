@@ -36,3 +36,17 @@ impl fmt::Display for Violation {
         write!(f, "{}: {}", self.field, self.description)
     }
 }
+
+/// Notes a text of more than `limit` characters, or with control characters.
+pub fn check_text(broken: &mut Vec<Violation>, field: &str, text: &str, limit: usize) {
+    let length = text.chars().count();
+    if length > limit {
+        broken.push(Violation::new(
+            field,
+            format!("{length} characters; at most {limit} are allowed"),
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        broken.push(Violation::new(field, "control characters are not allowed; remove them"));
+    }
+}

@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use crate::{
     domain::{
         AllowedPartner, Terms,
+        mask::Maskable as _,
         negotiation::{Negotiation, NegotiationMethod, NegotiationWarning},
         partner::{PartnerType, Warning},
-        role::Role,
+        revocation::{Revocation, Target},
+        role::{Role, RoleRecord, RoleTerms},
         settings::{FederationMode, FederationSettings, SettingsValues, StalenessPolicy},
     },
     proto::v1 as pb,
@@ -131,16 +133,15 @@ pub fn settings(settings: &FederationSettings) -> pb::FederationSettings {
 
 /// A role.
 pub fn role(role: &Role) -> pb::Role {
-    use crate::domain::mask::Maskable as _;
-    let Role { id, description, built_in, lync_role, permissions, domain_scopes, updatable_fields } =
-        role;
+    let Role { id, terms, origin: _ } = role;
+    let RoleTerms { description, permissions, domain_scopes, updatable_fields } = terms;
     let mut permissions: Vec<_> =
         permissions.iter().map(|permission| permission.to_string()).collect();
     permissions.sort_unstable();
-    pb::Role {
-        name: format!("roles/{id}"),
-        description: description.to_string(),
-        built_in: *built_in,
+    let wire = pb::Role {
+        name: role_name(id),
+        description: description.clone(),
+        built_in: role.is_built_in(),
         permissions,
         domain_scopes: domain_scopes.iter().map(ToString::to_string).collect(),
         updatable_fields: updatable_fields
@@ -148,7 +149,47 @@ pub fn role(role: &Role) -> pb::Role {
             .flat_map(|fields| fields.iter())
             .map(|field| field.path().to_owned())
             .collect(),
-        lync_role: (*lync_role).to_owned(),
+        lync_role: role.lync_role().to_owned(),
+        etag: role.etag().map_or_else(String::new, |etag| etag.to_string()),
+        ..pb::Role::default()
+    };
+    let Some(record) = role.record() else { return wire };
+    let RoleRecord { uid, template, create_time, update_time, creator, updater, revision } = record;
+    pb::Role {
+        template: if template.is_empty() { String::new() } else { role_name(template) },
+        uid: uid.to_string(),
+        create_time: Some(timestamp(*create_time)),
+        update_time: Some(timestamp(*update_time)),
+        creator: creator.to_string(),
+        updater: updater.to_string(),
+        revision: revision.as_i64(),
+        ..wire
+    }
+}
+
+/// The resource name of the role with this id.
+pub fn role_name(id: &str) -> String {
+    format!("roles/{id}")
+}
+
+/// A revocation.
+pub fn revocation(revocation: &Revocation) -> pb::Revocation {
+    use pb::revocation::Target as Wire;
+    let Revocation { id, target, reason, creator, create_time, expire_time, revision } = revocation;
+    let wire_target = match target {
+        Target::Token { token_id, .. } => Wire::TokenId(token_id.to_string()),
+        Target::Subject { subject, .. } => Wire::Subject(subject.to_string()),
+        Target::Key { key_id, .. } => Wire::KeyId(key_id.to_string()),
+    };
+    pb::Revocation {
+        name: format!("revocations/{id}"),
+        issuer: target.issuer().to_string(),
+        target: Some(wire_target),
+        reason: reason.to_string(),
+        expire_time: expire_time.map(timestamp),
+        creator: creator.to_string(),
+        create_time: Some(timestamp(*create_time)),
+        revision: revision.as_i64(),
     }
 }
 

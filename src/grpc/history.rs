@@ -85,7 +85,7 @@ impl Partners {
         };
         let retry = broken.retry("RollbackAllowedPartner", &message.request_id, message);
         let permit = domain
-            .map(|domain| policy.permit_rollback(&begun.call, purpose, domain))
+            .map(|domain| policy.permit_domain::<RollbackPartner>(&begun.call, purpose, domain))
             .transpose()?;
         let (permit, revision) = complete(permit.zip(revision), broken)?;
         let rollback = self

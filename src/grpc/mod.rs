@@ -1,5 +1,7 @@
 //! The rim: the only server module that knows protobuf. Each RPC is parse, permit, call, convert.
 
+pub mod audit;
+pub mod audit_wire;
 pub mod call;
 pub mod convert;
 mod history;
@@ -11,6 +13,8 @@ pub mod partners;
 pub mod read_mask;
 mod replica_wire;
 pub mod replicas;
+pub mod revocations;
+mod role_requests;
 pub mod roles;
 pub mod settings;
 pub mod status;
@@ -25,9 +29,11 @@ use watch::Streams;
 use crate::{
     proto::v1::{
         allowed_partner_service_server::AllowedPartnerServiceServer,
+        audit_service_server::AuditServiceServer,
         federation_settings_service_server::FederationSettingsServiceServer,
         maintenance_service_server::MaintenanceServiceServer,
-        replica_service_server::ReplicaServiceServer, role_service_server::RoleServiceServer,
+        replica_service_server::ReplicaServiceServer,
+        revocation_service_server::RevocationServiceServer, role_service_server::RoleServiceServer,
     },
     registry::Registry,
 };
@@ -74,6 +80,13 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -
             RoleServiceServer::new(roles::Roles::new(registry())).max_decoding_message_size(most),
         )
         .add_service(
+            RevocationServiceServer::new(revocations::RevocationHandlers::new(registry()))
+                .max_decoding_message_size(most),
+        )
+        .add_service(
+            AuditServiceServer::new(audit::Audit::new(registry())).max_decoding_message_size(most),
+        )
+        .add_service(
             MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
                 .max_decoding_message_size(most),
         )
@@ -85,10 +98,12 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -
 }
 
 /// The full names of the services, as the health service knows them.
-pub const SERVICE_NAMES: [&str; 5] = [
+pub const SERVICE_NAMES: [&str; 7] = [
     crate::proto::v1::allowed_partner_service_server::SERVICE_NAME,
     crate::proto::v1::federation_settings_service_server::SERVICE_NAME,
     crate::proto::v1::role_service_server::SERVICE_NAME,
+    crate::proto::v1::revocation_service_server::SERVICE_NAME,
+    crate::proto::v1::audit_service_server::SERVICE_NAME,
     crate::proto::v1::maintenance_service_server::SERVICE_NAME,
     crate::proto::v1::replica_service_server::SERVICE_NAME,
 ];

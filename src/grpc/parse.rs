@@ -272,7 +272,17 @@ pub fn settings(
     values
 }
 
-pub(super) fn moment(
+/// The id in a role's resource name.
+pub fn role_id<'a>(name: &'a str, path: &str, broken: &mut Broken) -> Option<&'a str> {
+    let id = name.strip_prefix("roles/").filter(|id| !id.is_empty() && !id.contains('/'));
+    if id.is_none() {
+        broken.add(path, "not a role's name; write roles/ and the role");
+    }
+    id
+}
+
+/// A moment, if there is one.
+pub fn moment(
     wire: Option<prost_types::Timestamp>,
     path: &str,
     broken: &mut Broken,

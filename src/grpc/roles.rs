@@ -3,16 +3,25 @@
 use std::sync::Arc;
 
 use enumset::EnumSet;
+use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{
     call::begin,
     convert, methods,
     parse::{self, Broken, complete},
+    partner_requests::given,
+    role_requests::{self, RoleUpdate},
     status,
 };
 use crate::{
-    auth::policy::Access,
+    auth::{
+        Call,
+        permit::{CreateRole, DeleteRole, Purpose, TestOthers, UpdateRole},
+        policy::Access,
+        rights::{Explanation, Question},
+        sightings::Sighting,
+    },
     domain::{
         DomainName, Violation,
         filter::Filter,
@@ -23,6 +32,7 @@ use crate::{
     registry::{
         Error, Kind, Registry,
         pages::{self, PageToken, query_digest},
+        roles::{RoleChange, RoleDeletion},
     },
 };
 
@@ -50,10 +60,9 @@ impl RoleService for Roles {
         let begun = begin(&self.registry, request).await?;
         let policy = self.registry.policy();
         let name = &begun.message.name;
-        let Some(id) = name.strip_prefix("roles/") else {
-            let text = "not a role's name; write roles/ and the role";
-            return Err(status::invalid(vec![Violation::new("name", text)]));
-        };
+        let mut broken = Broken::default();
+        let id = parse::role_id(name, "name", &mut broken);
+        let id = complete(id, broken)?;
         let role = policy.role(id).ok_or_else(|| {
             let hint = "ListRoles tells which roles there are".to_owned();
             Status::from(Error::from(Kind::NotFound { resource: name.clone(), hint }))
@@ -97,6 +106,70 @@ impl RoleService for Roles {
         Ok(begun.response(message, revision))
     }
 
+    async fn create_role(
+        &self,
+        request: Request<pb::CreateRoleRequest>,
+    ) -> Result<Response<pb::Role>, Status> {
+        let begun = begin(&self.registry, request).await?;
+        let message = &begun.message;
+        let policy = self.registry.policy();
+        let purpose = Purpose::of(message.validate_only);
+        policy.allow::<CreateRole>(&begun.call, purpose)?;
+        let mut broken = Broken::default();
+        let (id, values) = role_requests::new_role(message, &mut broken);
+        let retry = broken.retry("CreateRole", &message.request_id, message);
+        let permit = policy.permit_role::<CreateRole>(&begun.call, purpose, id)?;
+        broken.refuse()?;
+        let committed = self.registry.create_role(permit, values, retry).await?;
+        Ok(begun.response(convert::role(&committed.result), committed.revision))
+    }
+
+    async fn update_role(
+        &self,
+        request: Request<pb::UpdateRoleRequest>,
+    ) -> Result<Response<pb::Role>, Status> {
+        let begun = begin(&self.registry, request).await?;
+        let message = &begun.message;
+        let policy = self.registry.policy();
+        let purpose = Purpose::of(message.validate_only);
+        policy.allow::<UpdateRole>(&begun.call, purpose)?;
+        let mut broken = Broken::default();
+        let RoleUpdate { id, values, etag } = RoleUpdate::parse(message, &mut broken);
+        let retry = broken.retry("UpdateRole", &message.request_id, message);
+        let permit = policy.permit_role::<UpdateRole>(&begun.call, purpose, Arc::clone(&id))?;
+        let if_missing = match message.allow_missing {
+            true => Some(policy.permit_role::<CreateRole>(&begun.call, purpose, id)?),
+            false => None,
+        };
+        broken.refuse()?;
+        let change = RoleChange { permit, if_missing, values, etag };
+        let committed = self.registry.update_role(change, retry).await?;
+        Ok(begun.response(convert::role(&committed.result), committed.revision))
+    }
+
+    async fn delete_role(
+        &self,
+        request: Request<pb::DeleteRoleRequest>,
+    ) -> Result<Response<()>, Status> {
+        let begun = begin(&self.registry, request).await?;
+        let message = &begun.message;
+        let policy = self.registry.policy();
+        let purpose = Purpose::of(message.validate_only);
+        policy.allow::<DeleteRole>(&begun.call, purpose)?;
+        let mut broken = Broken::default();
+        let id = parse::role_id(&message.name, "name", &mut broken);
+        let retry = broken.retry("DeleteRole", &message.request_id, message);
+        let id = complete(id, broken)?;
+        let deletion = RoleDeletion {
+            permit: policy.permit_role::<DeleteRole>(&begun.call, purpose, id.into())?,
+            etag: given(&message.etag),
+            allow_missing: message.allow_missing,
+            force: message.force,
+        };
+        let committed = self.registry.delete_role(deletion, retry).await?;
+        Ok(begun.response((), committed.revision))
+    }
+
     async fn list_permissions(
         &self,
         request: Request<pb::ListPermissionsRequest>,
@@ -120,18 +193,22 @@ impl RoleService for Roles {
         request: Request<pb::DescribeCallerRequest>,
     ) -> Result<Response<pb::DescribeCallerResponse>, Status> {
         let begun = begin(&self.registry, request).await?;
-        let caller = &begun.call.caller;
+        let subject = self.subject(&begun.call, begun.message.other.as_ref())?;
         let policy = self.registry.policy();
+        let rights = policy.rights(&subject.roles);
         let mut permissions: Vec<_> =
-            policy.permissions(caller).iter().map(|permission| permission.to_string()).collect();
+            rights.permissions().iter().map(|permission| permission.to_string()).collect();
         permissions.sort_unstable();
+        let (roles, unknown_roles): (Vec<_>, Vec<_>) =
+            subject.roles.iter().partition(|id| policy.role(id).is_some());
         let message = pb::DescribeCallerResponse {
-            subject: caller.subject.to_string(),
-            issuer: caller.issuer.to_string(),
-            roles: policy.roles_of(caller).map(|role| format!("roles/{}", role.id)).collect(),
-            unknown_roles: policy.unknown_roles_of(caller).cloned().collect(),
+            subject: subject.subject,
+            issuer: subject.issuer,
+            roles: roles.into_iter().map(|id| convert::role_name(id)).collect(),
+            unknown_roles: unknown_roles.into_iter().cloned().collect(),
             permissions,
-            expire_time: Some(convert::timestamp(caller.expire_time)),
+            expire_time: subject.expire_time.map(convert::timestamp),
+            last_seen_time: subject.last_seen.map(convert::timestamp),
         };
         Ok(begun.response(message, self.registry.revision()))
     }
@@ -141,31 +218,96 @@ impl RoleService for Roles {
         request: Request<pb::TestPermissionsRequest>,
     ) -> Result<Response<pb::TestPermissionsResponse>, Status> {
         let begun = begin(&self.registry, request).await?;
+        let subject = self.subject(&begun.call, begun.message.other.as_ref())?;
         let mut broken = Broken::default();
         let test = Test::parse(&begun.message, &mut broken);
         broken.refuse()?;
         let policy = self.registry.policy();
+        let rights = policy.rights(&subject.roles);
         let verdicts = test.permissions.iter().map(|permission| {
-            let domain = test.domain.as_ref();
-            let why = policy.explain(&begun.call.caller, *permission, domain, test.fields);
-            pb::test_permissions_response::Verdict {
-                permission: permission.to_string(),
-                allowed: why.allowed,
-                granting_roles: why.granting_roles.iter().map(|id| format!("roles/{id}")).collect(),
-                explanation: why.text,
-                denied_fields: why
-                    .denied_fields
-                    .iter()
-                    .map(|field| field.path().to_owned())
-                    .collect(),
-            }
+            let question = Question::about(*permission, test.domain.as_ref(), test.fields);
+            verdict(*permission, rights.explain(&question))
         });
         let message = pb::TestPermissionsResponse { verdicts: verdicts.collect() };
         Ok(begun.response(message, self.registry.revision()))
     }
 }
 
-/// What a caller asks about himself.
+impl Roles {
+    /// Whom a question is about: the caller, or somebody else if he may ask about others.
+    fn subject(&self, call: &Call, other: Option<&pb::OtherSubject>) -> Result<Subject, Status> {
+        let Some(other) = other else {
+            let caller = &call.caller;
+            return Ok(Subject {
+                subject: caller.subject.to_string(),
+                issuer: caller.issuer.to_string(),
+                roles: caller.roles.clone(),
+                expire_time: Some(caller.expire_time),
+                last_seen: None,
+            });
+        };
+        self.registry.policy().permit::<TestOthers>(call, Purpose::Commit)?;
+        let mut broken = Broken::default();
+        let roles = role_requests::role_ids(&other.roles, "other.roles", &mut broken);
+        if roles.is_empty() && other.subject.is_empty() {
+            broken.add("other", "nobody is named; give a subject, or roles");
+        }
+        broken.refuse()?;
+        if !roles.is_empty() {
+            return Ok(Subject {
+                subject: other.subject.clone(),
+                issuer: other.issuer.clone(),
+                roles,
+                ..Subject::default()
+            });
+        }
+        let issuer = Some(other.issuer.as_str()).filter(|issuer| !issuer.is_empty());
+        let seen = self.registry.sightings().of(&other.subject, issuer);
+        match <[Sighting; 1]>::try_from(seen) {
+            Ok([Sighting { subject, issuer, roles, time }]) => Ok(Subject {
+                subject: subject.to_string(),
+                issuer: issuer.to_string(),
+                roles,
+                expire_time: None,
+                last_seen: Some(time),
+            }),
+            Err(seen) if seen.is_empty() => {
+                let resource = format!("the subject {}", other.subject);
+                let hint = "it was not seen since the server was started; give its roles".into();
+                Err(Error::from(Kind::NotFound { resource, hint }).into())
+            }
+            Err(seen) => {
+                let issuers: Vec<_> = seen.iter().map(|sighting| &*sighting.issuer).collect();
+                let text = format!("several issuers have it; give one of {}", issuers.join(", "));
+                Err(status::invalid(vec![Violation::new("other.issuer", text)]))
+            }
+        }
+    }
+}
+
+/// Whom a question is about.
+#[derive(Default)]
+struct Subject {
+    subject: String,
+    issuer: String,
+    roles: Vec<String>,
+    expire_time: Option<Timestamp>,
+    last_seen: Option<Timestamp>,
+}
+
+fn verdict(permission: Permission, why: Explanation) -> pb::test_permissions_response::Verdict {
+    let Explanation { allowed, granting_roles, domain_scopes, denied_fields, text } = why;
+    pb::test_permissions_response::Verdict {
+        permission: permission.to_string(),
+        allowed,
+        granting_roles: granting_roles.iter().map(|id| convert::role_name(id)).collect(),
+        explanation: text,
+        denied_fields: denied_fields.iter().map(|field| field.path().to_owned()).collect(),
+        domain_scopes: domain_scopes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// What is asked.
 struct Test {
     permissions: Vec<Permission>,
     domain: Option<DomainName>,
@@ -174,7 +316,7 @@ struct Test {
 
 impl Test {
     fn parse(message: &pb::TestPermissionsRequest, broken: &mut Broken) -> Self {
-        let pb::TestPermissionsRequest { resource, permissions, fields } = message;
+        let pb::TestPermissionsRequest { resource, permissions, fields, other: _ } = message;
         if permissions.is_empty() || permissions.len() > MAX_TESTED_PERMISSIONS {
             broken.add("permissions", format!("give 1 to {MAX_TESTED_PERMISSIONS} of them"));
         }

@@ -11,8 +11,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     auth::{Denial, layer::Rejection, policy::paths, token::TokenError},
-    domain::Violation,
-    registry::{Error, Kind},
+    domain::{Violation, role::Permission},
+    registry::{Error, Kind, roles::Loss},
 };
 
 /// The domain of every ErrorInfo.
@@ -119,6 +119,18 @@ impl From<Error> for Status {
                 let metadata = index.into_iter().chain(current);
                 about(Code::Aborted, "ETAG_MISMATCH", message, &resource, metadata)
             }
+            Kind::BuiltInRole { resource } => {
+                let message =
+                    format!("{resource} comes with the service and cannot be changed; make a role");
+                about(Code::FailedPrecondition, "ROLE_BUILT_IN", message, &resource, index)
+            }
+            Kind::RoleInUse { resource, losses } => role_in_use(&resource, &losses),
+            Kind::SelfRevocation => status(
+                Code::FailedPrecondition,
+                "SELF_REVOCATION",
+                "this would revoke what you came with yourself; set force if you mean it",
+            ),
+            Kind::TooMany { what, most } => too_many(what, most),
             Kind::Denied(denial) => denied(denial, index),
             Kind::RevisionToCome { current } => detailed(
                 Code::OutOfRange,
@@ -269,6 +281,16 @@ pub fn denied<'a>(denial: Denial, index: impl IntoIterator<Item = (&'a str, Stri
             permission,
             None,
         ),
+        Denial::Escalation { beyond } => {
+            let beyond: Vec<_> = beyond.iter().map(Permission::as_str).collect();
+            let beyond = beyond.join(",");
+            let message = format!(
+                "the role gives more than your roles do, or further: {beyond}; ask for a role that \
+                 gives {}",
+                Permission::RolesEscalate
+            );
+            (message, Permission::RolesEscalate, Some(("beyond", beyond)))
+        }
         Denial::Fields { permission, fields, updatable } => {
             let may = match paths(updatable).as_str() {
                 "" => "no field".to_owned(),
@@ -298,6 +320,37 @@ fn too_many_replicas(limit: usize) -> Status {
     details.add_quota_failure_violation("replicas.max_count", &message);
     details.set_retry_info(Some(RETRY_FULL));
     detailed(Code::ResourceExhausted, message, "TOO_MANY_REPLICAS", [], details)
+}
+
+/// The most holders of a role that a status names.
+const MAX_LOSSES: usize = 10;
+
+fn role_in_use(resource: &str, losses: &[Loss]) -> Status {
+    let mut details = ErrorDetails::new();
+    for Loss { holder, permissions } in losses.iter().take(MAX_LOSSES) {
+        let permissions: Vec<_> = permissions.iter().map(|lost| lost.as_str()).collect();
+        let text = clip(format!("would lose {}, in part or whole", permissions.join(", ")));
+        let subject = clip(format!("{} of {}", holder.subject, holder.issuer));
+        details.add_precondition_failure_violation("ROLE_HOLDER", subject, text);
+    }
+    let named: Vec<_> = losses.iter().take(3).map(|loss| &*loss.holder.subject).collect();
+    let message = format!(
+        "{resource} is in use: {} who were seen with it would lose rights ({}{}); set force if you \
+         mean it",
+        losses.len(),
+        named.join(", "),
+        if losses.len() > named.len() { ", ..." } else { "" },
+    );
+    let metadata = [("holders", losses.len().to_string())];
+    detailed(Code::FailedPrecondition, message, "ROLE_IN_USE", metadata, details)
+}
+
+fn too_many(what: &str, most: usize) -> Status {
+    let message = format!("there are {most} {what} and can be no more; delete some");
+    let mut details = ErrorDetails::new();
+    details.add_quota_failure_violation(what, &message);
+    let metadata = [("limit", most.to_string())];
+    detailed(Code::ResourceExhausted, message, "TOO_MANY_RESOURCES", metadata, details)
 }
 
 fn read_only(reason: &str) -> Status {
@@ -334,6 +387,8 @@ fn about<'a>(
         Some(("allowedPartners", _)) => "federation.xmpp/AllowedPartner",
         Some(("roles", _)) => "federation.xmpp/Role",
         Some(("replicas", _)) => "federation.xmpp/Replica",
+        Some(("auditEntries", _)) => "federation.xmpp/AuditEntry",
+        Some(("revocations", _)) => "federation.xmpp/Revocation",
         _ => "federation.xmpp/FederationSettings",
     };
     let mut details = ErrorDetails::new();

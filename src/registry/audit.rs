@@ -1,11 +1,15 @@
 //! What a commit changed, field by field, as the audit keeps it. Secrets never get in.
 
+use enumset::EnumSet;
 use jiff::Timestamp;
 
 use crate::{
     domain::{
         AllowedPartner, Terms,
         audit::{FieldChange, ResourceChange, Verb},
+        mask::{Maskable as _, TermField},
+        revocation::{Revocation, Target},
+        role::{Permission, Role, RoleTerms},
         settings::{FederationSettings, SettingsValues},
     },
     store::Change,
@@ -34,6 +38,10 @@ fn resource_change(change: &Change) -> ResourceChange {
             verb: Verb::Update,
             fields: settings_differences(before, after),
         },
+        Change::Role { before, after } => role_change(before.as_deref(), after.as_deref()),
+        Change::Revocation { before, after } => {
+            revocation_change(before.as_deref(), after.as_deref())
+        }
     }
 }
 
@@ -113,6 +121,66 @@ fn partner_fields(terms: &Terms, state: State) -> Fields {
     let labels = labels.iter().map(|(key, value)| (format!("labels.`{key}`"), value.to_owned()));
     fields.extend(labels);
     fields
+}
+
+fn role_change(before: Option<&Role>, after: Option<&Role>) -> ResourceChange {
+    let fields = |role: Option<&Role>| role.map_or_else(Vec::new, role_fields);
+    ResourceChange {
+        resource: after.or(before).map_or_else(String::new, |role| format!("roles/{}", role.id)),
+        verb: match (before, after) {
+            (_, None) => Verb::Delete,
+            (None, Some(_)) => Verb::Create,
+            (Some(_), Some(_)) => Verb::Update,
+        },
+        fields: differences(&fields(before), &fields(after)),
+    }
+}
+
+fn revocation_change(before: Option<&Revocation>, after: Option<&Revocation>) -> ResourceChange {
+    let fields = |it: Option<&Revocation>| it.map_or_else(Vec::new, revocation_fields);
+    ResourceChange {
+        resource: after.or(before).map_or_else(String::new, |it| format!("revocations/{}", it.id)),
+        verb: if after.is_some() { Verb::Create } else { Verb::Delete },
+        fields: differences(&fields(before), &fields(after)),
+    }
+}
+
+fn revocation_fields(revocation: &Revocation) -> Fields {
+    let Revocation { id: _, target, reason, creator: _, create_time: _, expire_time, revision: _ } =
+        revocation;
+    let (field, value) = match target {
+        Target::Token { token_id, .. } => ("token_id", token_id),
+        Target::Subject { subject, .. } => ("subject", subject),
+        Target::Key { key_id, .. } => ("key_id", key_id),
+    };
+    vec![
+        ("issuer".into(), target.issuer().to_string()),
+        (field.into(), value.to_string()),
+        ("reason".into(), reason.to_string()),
+        ("expire_time".into(), text(expire_time.as_ref())),
+    ]
+}
+
+fn role_fields(role: &Role) -> Fields {
+    // Exhaustive: a new field must be audited before this compiles.
+    let RoleTerms { description, permissions, domain_scopes, updatable_fields } = &role.terms;
+    let mut permissions: Vec<_> = permissions.iter().map(Permission::as_str).collect();
+    permissions.sort_unstable();
+    let scopes: Vec<_> = domain_scopes.iter().map(ToString::to_string).collect();
+    let template = role.record().map_or("", |record| &record.template);
+    vec![
+        ("description".into(), description.clone()),
+        ("template".into(), template.to_owned()),
+        ("permissions".into(), permissions.join(",")),
+        ("domain_scopes".into(), scopes.join(",")),
+        ("updatable_fields".into(), updatable_fields.map_or_else(|| "*".into(), paths)),
+    ]
+}
+
+/// The paths of fields, separated by commas.
+fn paths(fields: EnumSet<TermField>) -> String {
+    let paths: Vec<_> = fields.iter().map(TermField::path).collect();
+    paths.join(",")
 }
 
 fn settings_differences(

@@ -7,12 +7,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{Error, Kind, Snapshot};
 use crate::{
     auth::permit::{Action, Permit},
     domain::{
-        AllowedPartner, DomainName, Revision, Violation, audit::Actor, settings::FederationSettings,
+        AllowedPartner, DomainName, Revision, Violation, audit::Actor, revocation::Revocation,
+        role::Role, settings::FederationSettings,
     },
     store::Change,
 };
@@ -151,6 +153,32 @@ impl<'a> Draft<'a> {
         let before = Arc::clone(self.snapshot.settings());
         self.snapshot.set_settings(Arc::clone(&after));
         self.changes.push(Change::Settings { before, after });
+    }
+
+    /// Puts a role in force, in place of the one with its id.
+    pub fn put_role(&mut self, after: Arc<Role>) {
+        let before = self.snapshot.put_role(Arc::clone(&after));
+        self.changes.push(Change::Role { before, after: Some(after) });
+    }
+
+    /// Deletes the role with this id, if somebody made one.
+    pub fn remove_role(&mut self, id: &str) {
+        if let Some(before) = self.snapshot.remove_role(id) {
+            self.changes.push(Change::Role { before: Some(before), after: None });
+        }
+    }
+
+    /// Puts a revocation in force.
+    pub fn put_revocation(&mut self, after: Arc<Revocation>) {
+        let before = self.snapshot.put_revocation(Arc::clone(&after));
+        self.changes.push(Change::Revocation { before, after: Some(after) });
+    }
+
+    /// Takes the revocation with this id back, if there is one.
+    pub fn remove_revocation(&mut self, id: Uuid) {
+        if let Some(before) = self.snapshot.remove_revocation(id) {
+            self.changes.push(Change::Revocation { before: Some(before), after: None });
+        }
     }
 
     /// The changes and the state they lead to, or `None` if nothing was changed.

@@ -3,6 +3,7 @@
 //! [`Kind`] names what the caller can do about it. The rim turns it into a status in one
 //! exhaustive match; nothing in here is meant for the log alone but [`Kind::Internal`].
 
+use super::roles::Loss;
 use crate::{
     auth::Denial,
     domain::{DomainName, Revision, Violation, replica::ReplicaId, revision::Etag},
@@ -48,6 +49,27 @@ pub enum Kind {
         resource: String,
         /// The stored etag, if the caller may read the resource.
         current: Option<Etag>,
+    },
+    /// The role comes with the service: make another one.
+    BuiltInRole {
+        /// The resource name.
+        resource: String,
+    },
+    /// Somebody would lose rights: say that it is meant.
+    RoleInUse {
+        /// The resource name.
+        resource: String,
+        /// Who would lose what; at least one.
+        losses: Vec<Loss>,
+    },
+    /// The caller would cut himself off: say that it is meant.
+    SelfRevocation,
+    /// There are as many as can be: delete some.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there can be.
+        most: usize,
     },
     /// The caller may not.
     Denied(Denial),
@@ -104,6 +126,11 @@ impl Error {
     pub const fn at(mut self, index: usize) -> Self {
         self.index = Some(index);
         self
+    }
+
+    /// A defect: what was kept as the answer to a request is about something else.
+    pub(super) fn wrong_answer(about: &str) -> Self {
+        Kind::Internal(format!("the answer kept for a request is not about {about}")).into()
     }
 
     /// One broken rule.

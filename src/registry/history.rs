@@ -26,7 +26,7 @@ use super::{
 use crate::{
     auth::{
         Denial, Permit,
-        permit::{Action, GetPartner, ListRevisions, PartnerRollback, RollbackPartner},
+        permit::{Action, GetPartner, ListRevisions, RollbackPartner},
     },
     domain::{
         AllowedPartner, DomainName, Revision, Terms, Violation, audit::Actor, mask::TermField,
@@ -150,7 +150,7 @@ impl Registry {
         revision: Revision,
         waiting: Waiting<'_>,
     ) -> Result<Rollback, Error> {
-        let past = self.past(&self.snapshot(), &permit.target().domain, revision, waiting)?;
+        let past = self.past(&self.snapshot(), permit.target(), revision, waiting)?;
         Ok(Rollback { permit, past })
     }
 
@@ -351,7 +351,7 @@ fn rolled_back(
     etag: Option<&str>,
 ) -> Result<AnswerResult, Error> {
     let Rollback { permit, past } = rollback;
-    let PartnerRollback { domain, updatable } = permit.target();
+    let domain = permit.target();
     let Some(before) = draft.state().partner(domain).cloned() else {
         return Err(not_found(draft.state(), permit, domain));
     };
@@ -361,10 +361,10 @@ fn rolled_back(
     if *terms == before.terms {
         return Ok(AnswerResult::Partners(vec![Some(before)]));
     }
-    check_fields(terms, &before.terms, *updatable)?;
+    let after = Arc::new(draft.touched(&before, terms.clone()));
+    check_fields(terms, &before.terms, permit.updatable(&before) & permit.updatable(&after))?;
     check_expiry(terms, &before.terms, draft.now())?;
     refuse(terms.violations(domain))?;
-    let after = Arc::new(draft.touched(&before, terms.clone()));
     let staged =
         Staged { before: Some(before), after: Arc::clone(&after), index: 0, path: String::new() };
     draft.put(vec![staged], &[permit]).map_err(|error| Error { index: None, ..error })?;

@@ -176,7 +176,8 @@ impl Tail {
 /// Whether a commit changes the roles.
 pub fn changes_roles(commit: &Commit) -> bool {
     commit.changes.iter().any(|change| match change {
-        Change::Partner { .. } | Change::Settings { .. } => false,
+        Change::Role { .. } => true,
+        Change::Partner { .. } | Change::Settings { .. } | Change::Revocation { .. } => false,
     })
 }
 
@@ -184,6 +185,9 @@ pub fn changes_roles(commit: &Commit) -> bool {
 const TURN_WEIGHT: usize = 64 << 10;
 
 const SETTINGS_WEIGHT: usize = 2 << 10;
+
+/// A role or a revocation, before and after, both as long as they can reasonably be.
+const SMALL_WEIGHT: usize = 8 << 10;
 
 /// About how many bytes a commit takes in memory, its encodings included.
 pub fn weight(commit: &Commit) -> usize {
@@ -193,6 +197,7 @@ pub fn weight(commit: &Commit) -> usize {
             2 * (before.as_ref().map_or(0, |before| before.weight()) + after.weight())
         }
         Change::Settings { .. } => SETTINGS_WEIGHT,
+        Change::Role { .. } | Change::Revocation { .. } => SMALL_WEIGHT,
     };
     commit.changes.iter().map(change).sum()
 }

@@ -5,6 +5,7 @@
 //! holds without locks.
 
 pub mod audit;
+pub mod audit_log;
 pub mod draft;
 pub mod error;
 pub mod expiry;
@@ -17,12 +18,20 @@ pub mod pages;
 pub mod partners;
 pub mod replicas;
 pub mod retention;
+pub mod revocations;
+pub mod roles;
 pub mod settings;
 pub mod snapshot;
 pub mod watch;
 pub mod writer;
 
-use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -34,8 +43,12 @@ pub use snapshot::Snapshot;
 pub use writer::{Committed, Request};
 
 use crate::{
-    auth::{Permit, Policy, permit::ReadStatus},
-    domain::{DomainName, Revision},
+    auth::{Permit, Policy, permit::ReadStatus, sightings::Sightings},
+    domain::{
+        DomainName, Revision,
+        audit::{ChainHead, PublicKey, SigningKey},
+        revocation::Revocations,
+    },
     store::{Store, StoreError},
 };
 use log::{Entry, Tail, TailLimits};
@@ -48,6 +61,8 @@ use writer::Writer;
 pub struct Options {
     /// Domains that the server itself serves; they cannot be partners.
     pub local_domains: BTreeSet<DomainName>,
+    /// The key that signs the audit's checkpoints.
+    pub audit_key: SigningKey,
     /// The most writes that wait for the disk, at least 1; further ones are refused with a retry
     /// hint.
     pub write_queue_length: usize,
@@ -68,6 +83,7 @@ impl Options {
     /// Small ones, for a registry that a test opens by itself.
     fn for_tests() -> Self {
         Self {
+            audit_key: SigningKey::generate(),
             local_domains: BTreeSet::new(),
             write_queue_length: 16,
             retained_listings: 1,
@@ -94,24 +110,33 @@ pub struct Registry {
     /// As many readers of the store's log at a time as there are cores.
     replays: Semaphore,
     replicas: Replicas,
+    sightings: Sightings,
+    audit_key: PublicKey,
     start_time: Timestamp,
 }
 
 /// What readers see: the snapshot, the end of the log that led to it, and a bell that rings with
 /// its revision when it changes.
-#[derive(Debug)]
 struct Current {
     snapshot: ArcSwap<Snapshot>,
     tail: ArcSwap<Tail>,
     bell: bell::Sender<Revision>,
+    /// Who must know of revocations before they are answered.
+    listener: Mutex<Option<RevocationListener>>,
+    /// The end of the audit chain.
+    audit: bell::Sender<ChainHead>,
 }
 
+type RevocationListener = Box<dyn Fn(Arc<Revocations>) + Send + Sync>;
+
 impl Current {
-    fn at(snapshot: Snapshot, limits: TailLimits) -> Self {
+    fn at(snapshot: Snapshot, audit: ChainHead, limits: TailLimits) -> Self {
         Self {
             bell: bell::Sender::new(snapshot.revision()),
             tail: ArcSwap::from_pointee(Tail::after(&snapshot, limits)),
             snapshot: ArcSwap::from_pointee(snapshot),
+            listener: Mutex::default(),
+            audit: bell::Sender::new(audit),
         }
     }
 
@@ -119,8 +144,28 @@ impl Current {
     fn publish(&self, snapshot: Snapshot, entries: impl IntoIterator<Item = Entry>) {
         let revision = snapshot.revision();
         self.tail.store(Arc::new(self.tail.load().extended(entries)));
-        self.snapshot.store(Arc::new(snapshot));
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot.swap(Arc::new(snapshot));
+        let now = self.snapshot.load();
+        if let Some(hear) = &*listener
+            && !Arc::ptr_eq(before.revocations(), now.revocations())
+        {
+            hear(Arc::clone(now.revocations()));
+        }
+        drop(listener);
         self.bell.send_replace(revision);
+    }
+
+    fn listen(&self, hear: RevocationListener) {
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        hear(Arc::clone(self.snapshot.load().revocations()));
+        *listener = Some(hear);
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("revision", &*self.bell.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -158,19 +203,34 @@ impl Registry {
         let replicas = Replicas::new(kept, options.replicas.clone());
         let audit_head = state.audit_head;
         let snapshot = Snapshot::of(state);
-        let current = Arc::new(Current::at(snapshot, options.tail));
+        let current = Arc::new(Current::at(snapshot, audit_head, options.tail));
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let replays = Semaphore::new(cores);
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
-        let retention = options.retention;
+        let (retention, audit_key) = (options.retention, options.audit_key.public_key());
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
-        let start_time = Timestamp::now();
-        Ok(Self { store, current, writer, pages, retention, replays, replicas, start_time })
+        Ok(Self {
+            store,
+            current,
+            writer,
+            pages,
+            retention,
+            replays,
+            replicas,
+            sightings: Sightings::default(),
+            audit_key,
+            start_time: Timestamp::now(),
+        })
     }
 
     /// The roles in force.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(self.current.snapshot.load().policy())
+    }
+
+    /// Who was here lately, and with which roles.
+    pub const fn sightings(&self) -> &Sightings {
+        &self.sightings
     }
 
     /// The last revision.

@@ -187,9 +187,7 @@ impl Registry {
             AnswerResult::Partners(result) => {
                 Ok(Committed { result, revision: committed.revision })
             }
-            AnswerResult::Settings(_) => {
-                Err(Kind::Internal("settings were kept as an answer about partners".into()).into())
-            }
+            _ => Err(Error::wrong_answer("partners")),
         }
     }
 
@@ -286,6 +284,7 @@ fn changed(
         return new_partner(draft, create, terms, path, broken);
     };
     check_scope(permit, before, true)?;
+    check_fields(permit, before)?;
     check_etag(&resource_name(domain), etag.as_deref(), before.etag(), permit.may_read(before))?;
     let terms = before.terms.changed_by(change);
     if terms == before.terms {
@@ -294,6 +293,7 @@ fn changed(
     check_terms(draft, domain, &terms, Some(&before.terms), path, broken);
     let after = draft.touched(before, terms);
     check_scope(permit, &after, true)?;
+    check_fields(permit, &after)?;
     Ok(Arc::new(after))
 }
 
@@ -400,6 +400,16 @@ pub(super) fn check_scope<A: Action>(
     let outside = partner.domains().find(|domain| !permit.reach().covers_domain(domain));
     let domain = outside.unwrap_or(&partner.domain).clone();
     Err(Denial::Scope { permission: A::PERMISSION, domain, visible }.into())
+}
+
+/// The permit was given for the fields of a domain; a partner can have further ones.
+fn check_fields(permit: &Permit<UpdatePartner>, partner: &AllowedPartner) -> Result<(), Error> {
+    let updatable = permit.updatable(partner);
+    let fields = permit.target().fields - updatable;
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(Denial::Fields { permission: UpdatePartner::PERMISSION, fields, updatable }.into())
 }
 
 pub(super) fn check_etag(

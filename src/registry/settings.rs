@@ -52,9 +52,7 @@ impl Registry {
             AnswerResult::Settings(result) => {
                 Ok(Committed { result, revision: committed.revision })
             }
-            AnswerResult::Partners(_) => {
-                Err(Kind::Internal("partners were kept as an answer about settings".into()).into())
-            }
+            _ => Err(Error::wrong_answer("settings")),
         }
     }
 }

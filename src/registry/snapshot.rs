@@ -3,19 +3,28 @@
 //! The maps are persistent: a clone shares all it has in common with its original, so a snapshot
 //! costs a writer only what a change touches, and a listing under way keeps its own for little.
 
-use std::{ops::Bound, sync::Arc};
+use std::{
+    ops::Bound,
+    sync::{Arc, LazyLock},
+};
 
 use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::{
     auth::Policy,
     domain::{
-        AllowedPartner, DomainName, Revision, role,
+        AllowedPartner, DomainName, Revision,
+        revocation::{Revocation, Revocations},
+        role::{Role, built_in_roles},
         settings::{FederationMode, FederationSettings},
     },
     store::{Change, Commit, State},
 };
+
+static BUILT_IN_ROLES: LazyLock<Vec<Arc<Role>>> =
+    LazyLock::new(|| built_in_roles().into_iter().map(Arc::new).collect());
 
 /// Everything at one revision. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +40,10 @@ pub struct Snapshot {
     /// The partners in force that are not marked as expired and will be, by when.
     expiries: OrdSet<(Timestamp, DomainName)>,
     settings: Arc<FederationSettings>,
+    /// The roles that somebody made, by id.
+    roles: OrdMap<Arc<str>, Arc<Role>>,
+    revocations: Arc<Revocations>,
+    /// What all roles give, built in or made.
     policy: Arc<Policy>,
     /// The last revision that changed a partner or the settings.
     list_revision: Revision,
@@ -67,8 +80,13 @@ pub enum DenialReason {
 impl Snapshot {
     /// The state as a store loaded it.
     pub fn of(state: State) -> Self {
-        let roles = role::built_in_roles().into_iter().map(Arc::new);
-        let mut snapshot = Self { policy: Arc::new(Policy::new(roles)), ..Self::default() };
+        let roles = state.roles.into_iter().map(|role| (Arc::clone(&role.id), role));
+        let mut snapshot = Self {
+            roles: roles.collect(),
+            revocations: Arc::new(state.revocations.into_iter().collect()),
+            ..Self::default()
+        };
+        snapshot.compile_policy();
         snapshot.set_settings(state.settings);
         for partner in state.partners {
             snapshot.insert(partner);
@@ -120,6 +138,16 @@ impl Snapshot {
     /// The roles, and what each gives.
     pub const fn policy(&self) -> &Arc<Policy> {
         &self.policy
+    }
+
+    /// What was revoked.
+    pub const fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// How many roles there are beside those that are built in.
+    pub fn custom_role_count(&self) -> usize {
+        self.roles.len()
     }
 
     /// How many partners are in force.
@@ -238,14 +266,27 @@ impl Snapshot {
             match change {
                 Change::Partner { before: _, after } => self.remove(after),
                 Change::Settings { before, after: _ } => self.settings = Arc::clone(before),
+                Change::Role { before, after } => self.undo_role(before.as_ref(), after.as_ref()),
+                Change::Revocation { before, after } => {
+                    after.iter().for_each(|after| drop(self.remove_revocation(after.id)));
+                    before.iter().for_each(|it| drop(self.put_revocation(Arc::clone(it))));
+                }
             }
         }
         let partners = commit.changes.iter().filter_map(|change| match change {
             Change::Partner { before, .. } => before.as_ref(),
-            Change::Settings { .. } => None,
+            Change::Settings { .. } | Change::Role { .. } | Change::Revocation { .. } => None,
         });
         partners.for_each(|before| self.insert(Arc::clone(before)));
         self.revision = commit.revision.before(1);
+    }
+
+    fn undo_role(&mut self, before: Option<&Arc<Role>>, after: Option<&Arc<Role>>) {
+        match (before, after) {
+            (Some(before), _) => drop(self.put_role(Arc::clone(before))),
+            (None, Some(after)) => drop(self.remove_role(&after.id)),
+            (None, None) => {}
+        }
     }
 
     fn remove(&mut self, partner: &AllowedPartner) {
@@ -261,6 +302,46 @@ impl Snapshot {
     pub(super) fn set_settings(&mut self, settings: Arc<FederationSettings>) {
         self.list_revision = self.list_revision.max(settings.revision);
         self.settings = settings;
+    }
+
+    /// Puts a role in force. Returns the one whose place it takes.
+    pub(super) fn put_role(&mut self, role: Arc<Role>) -> Option<Arc<Role>> {
+        let before = self.roles.insert(Arc::clone(&role.id), role);
+        self.compile_policy();
+        before
+    }
+
+    /// Takes a role out of force. Returns it, if it was there.
+    pub(super) fn remove_role(&mut self, id: &str) -> Option<Arc<Role>> {
+        let before = self.roles.remove(id);
+        self.compile_policy();
+        before
+    }
+
+    /// Puts a revocation in force. Returns the one whose place it takes.
+    pub(super) fn put_revocation(
+        &mut self,
+        revocation: Arc<Revocation>,
+    ) -> Option<Arc<Revocation>> {
+        let revocations = Arc::make_mut(&mut self.revocations);
+        let before = revocations.remove(revocation.id);
+        revocations.insert(revocation);
+        before
+    }
+
+    /// Takes a revocation back. Returns it, if it was there.
+    pub(super) fn remove_revocation(&mut self, id: Uuid) -> Option<Arc<Revocation>> {
+        Arc::make_mut(&mut self.revocations).remove(id)
+    }
+
+    fn compile_policy(&mut self) {
+        let built_in = BUILT_IN_ROLES.iter().cloned();
+        self.policy = Arc::new(Policy::new(self.roles.values().cloned().chain(built_in)));
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
     }
 
     pub(super) const fn set_revision(&mut self, revision: Revision) {
@@ -285,12 +366,4 @@ fn merged<'a>(
         (Some(_), _) => left.next(),
         (None, _) => right.next(),
     })
-}
-
-#[cfg(test)]
-impl Snapshot {
-    /// Puts roles in force that no commit has made.
-    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
-        self.policy = policy;
-    }
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     domain::{
         Revision, Violation,
-        audit::{Actor, AuditEntry, ChainHead},
+        audit::{Actor, AuditEntry, ChainHead, Checkpoint, Event},
     },
     store::{
         Answer, AnswerResult, Commit, Compacted, ReplicaWrite, RequestKey, Store, StoreError, Write,
@@ -43,6 +43,9 @@ const MAX_GROUP: usize = 128;
 /// A group that changes this many resources is written before the next write is decided, so that
 /// large batches do not add up to one that takes seconds.
 const MAX_GROUP_CHANGES: usize = 2_000;
+
+/// So many entries of the audit follow a checkpoint at most, give or take a group.
+const MOST_UNSEALED: u64 = 1_000;
 
 /// A request that may be retried: the id that its caller gave it and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,8 @@ enum Message {
     Job(Job),
     Keep(Keep),
     ForgetAnswers(oneshot::Sender<Result<usize, Error>>),
+    Record(Vec<(Actor, Event)>, oneshot::Sender<Result<(), Error>>),
+    Seal(oneshot::Sender<Result<Checkpoint, Error>>),
     Compact(Revision, oneshot::Sender<Result<Revision, Error>>),
     Close,
 }
@@ -128,6 +133,7 @@ impl Writer {
             options: Arc::clone(&options),
             failure: Arc::clone(&failure),
             head,
+            sealed: None,
         };
         let thread = std::thread::Builder::new()
             .name("writer".into())
@@ -183,6 +189,22 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
     }
 
+    /// Chains events of no commit, and waits until they are on the disk.
+    pub(super) async fn record(&self, events: Vec<(Actor, Event)>) -> Result<(), Error> {
+        self.refuse_if_failed()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Record(events, reply))?;
+        answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
+
+    /// Signs the end of the audit chain, unless it is signed.
+    pub(super) async fn seal(&self) -> Result<Checkpoint, Error> {
+        self.refuse_if_failed()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Seal(reply))?;
+        answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
+
     /// Removes commits before `before` from the log, a step of them. Returns the oldest one left.
     pub(super) async fn compact(&self, before: Revision) -> Result<Revision, Error> {
         self.refuse_if_failed()?;
@@ -228,6 +250,8 @@ struct Desk {
     options: Arc<Options>,
     failure: Arc<OnceLock<String>>,
     head: ChainHead,
+    /// The last checkpoint, and the end of the chain with it.
+    sealed: Option<(Checkpoint, ChainHead)>,
 }
 
 /// A group in the making: what is to be written, and who is to be told.
@@ -259,12 +283,57 @@ impl Desk {
                     Message::Compact(before, reply) => {
                         let _ = reply.send(self.compact(before));
                     }
+                    Message::Record(events, reply) => drop(reply.send(self.chain(events))),
+                    Message::Seal(reply) => drop(reply.send(self.seal())),
                     // What is in the inbox by now is still served.
                     Message::Close => inbox.close(),
                 }
             }
             self.serve_group(jobs, keeps);
+            self.seal_if_due(MOST_UNSEALED);
         }
+        self.seal_if_due(1);
+    }
+
+    /// Signs the end of the chain if so many entries follow the last checkpoint.
+    fn seal_if_due(&mut self, entries: u64) {
+        let sealed = self.sealed.map_or(0, |(_, head)| head.sequence);
+        if self.failure.get().is_none()
+            && self.head.sequence >= sealed + entries
+            && let Err(error) = self.seal()
+        {
+            tracing::error!(?error, "the audit could not be signed");
+        }
+    }
+
+    fn seal(&mut self) -> Result<Checkpoint, Error> {
+        if let Some((checkpoint, head)) = self.sealed
+            && head == self.head
+        {
+            return Ok(checkpoint);
+        }
+        let checkpoint = self.options.audit_key.sign(self.head, Timestamp::now());
+        self.chain(vec![(Actor::service(""), Event::Checkpoint(checkpoint))])?;
+        self.sealed = Some((checkpoint, self.head));
+        Ok(checkpoint)
+    }
+
+    fn chain(&mut self, events: Vec<(Actor, Event)>) -> Result<(), Error> {
+        if let Some(reason) = self.failure.get() {
+            return Err(Kind::ReadOnly { reason: reason.clone() }.into());
+        }
+        let (now, revision) = (Timestamp::now(), self.current.snapshot.load().revision());
+        let mut head = self.head;
+        let entries = events.into_iter().map(|(actor, event)| {
+            let entry = AuditEntry::after(head, now, actor, revision, event);
+            head = entry.head();
+            entry
+        });
+        let write = Write { entries: entries.collect(), ..Write::default() };
+        self.store.write(&[write]).map_err(|error| self.failed(&error))?;
+        self.head = head;
+        self.current.audit.send_replace(head);
+        Ok(())
     }
 
     fn compact(&self, before: Revision) -> Result<Revision, Error> {
@@ -354,7 +423,8 @@ impl Desk {
         let commit = draft.finish().map(|(changes, snapshot)| {
             let revision = snapshot.revision();
             let resources = audit::resource_changes(&changes);
-            let entry = AuditEntry::after(group.head, now, actor.clone(), revision, resources);
+            let event = Event::Commit { changes: resources };
+            let entry = AuditEntry::after(group.head, now, actor.clone(), revision, event);
             group.marks.push(Mark::between(&group.snapshot, &snapshot));
             group.snapshot = snapshot;
             group.head = entry.head();
@@ -373,7 +443,7 @@ impl Desk {
             group.answers.insert(answer.key.clone(), answer.clone());
         }
         if commit.is_some() || answer.is_some() {
-            group.writes.push(Write { commit, answer, replicas: Vec::new() });
+            group.writes.push(Write { commit, answer, ..Write::default() });
         }
         Ok(Committed { result, revision })
     }
@@ -398,6 +468,7 @@ impl Desk {
                 return;
             }
             self.head = group.head;
+            self.current.audit.send_replace(group.head);
             // Answers and replicas alone are no news to those who read and watch.
             if !group.marks.is_empty() {
                 self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));

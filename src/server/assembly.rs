@@ -13,10 +13,10 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, CallService, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
-    REPLICA_SAVE_INTERVAL, Reload, STREAM_SWEEP_INTERVAL, Security, Shutdown, door::GrpcDoor,
-    every, expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
-    standing::StreamStanding,
+    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, CallService, DEV_REFRESH_INTERVAL,
+    HISTORY_SWEEP_INTERVAL, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
+    STREAM_SWEEP_INTERVAL, Security, Shutdown, audit_key, door::GrpcDoor, every, expire_in_time,
+    health, layered, on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -28,6 +28,7 @@ use crate::{
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
+    domain::audit::{Actor, Event},
     grpc::{self, watch::Streams},
     registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
@@ -128,7 +129,7 @@ impl Assembly {
         // Everything by name: a new section fails to compile until it is thought of here.
         let Config {
             listen: _,
-            data_dir: _,
+            data_dir,
             dev: _,
             tls: _,
             auth,
@@ -141,6 +142,7 @@ impl Assembly {
         let config::Replicas { max_count, silent_after, id_is_subject } = replicas;
         let config::Server { local_domains, reflection, reload_interval } = server;
         let options = registry::Options {
+            audit_key: audit_key::open_or_create(&data_dir)?,
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
             retained_listings: limits.max_listings,
@@ -150,6 +152,8 @@ impl Assembly {
             replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
         let registry = Arc::new(Registry::open(store, options)?);
+        let believer = verifier.clone();
+        registry.on_revocations(move |revocations| believer.set_revocations(revocations));
         let development = None;
         Ok(Self {
             registry,
@@ -183,12 +187,18 @@ impl Assembly {
         shutdown: Shutdown,
     ) -> Result<(), StartError> {
         let registry = self.registry.clone();
+        let start = Event::Start { version: env!("CARGO_PKG_VERSION").into() };
+        note(&registry, start).await;
+        let incidents = self.incidents.clone();
         let mut tasks = JoinSet::new();
+        tasks.spawn(audit_refusals(registry.clone(), incidents.clone(), shutdown.clone()));
         let service = self.service(&mut tasks, &shutdown).await;
         let (security, limits) = (self.security.clone(), self.limits.clone());
         self.spawn_background(&mut tasks, &shutdown)?;
         serve(listeners, security, service, &limits, shutdown).await;
         tasks.shutdown().await;
+        note_refusals(&registry, &incidents).await;
+        note(&registry, Event::Stop).await;
         registry.close().await;
         Ok(())
     }
@@ -247,6 +257,8 @@ impl Assembly {
             ending.draining().await;
             waits.end_waits();
         });
+        let audited = registry.clone();
+        tasks.spawn(every(AUDIT_SEAL_INTERVAL, shutdown.clone(), move || seal(audited.clone())));
         let history = registry.clone();
         tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
             compact(history.clone())
@@ -270,7 +282,44 @@ fn in_our_terms(response: Response<Body>) -> Response<Body> {
     }
 }
 
+/// Writes refusals into the audit, those of a few seconds at a time.
+async fn audit_refusals(registry: Arc<Registry>, incidents: Arc<Incidents>, shutdown: Shutdown) {
+    while !shutdown.is_draining() {
+        tokio::select! {
+            () = incidents.ready() => {}
+            () = shutdown.draining() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REFUSALS_INTERVAL) => {}
+            () = shutdown.draining() => return,
+        }
+        note_refusals(&registry, &incidents).await;
+    }
+}
+
+async fn note_refusals(registry: &Registry, incidents: &Incidents) {
+    if let Err(error) = registry.record_refusals(incidents.take()).await {
+        tracing::warn!(?error, "refusals could not be written into the audit");
+    }
+}
+
+/// Writes down what the server does by itself. A store that takes no writes is told of elsewhere.
+async fn note(registry: &Registry, event: Event) {
+    if let Err(error) = registry.record(vec![(Actor::service(""), event)]).await {
+        tracing::warn!(?error, "the audit could not be written");
+    }
+}
+
+async fn seal(registry: Arc<Registry>) {
+    if let Err(error) = registry.seal_audit().await {
+        tracing::warn!(?error, "the audit could not be signed");
+    }
+}
+
 async fn sweep(registry: Arc<Registry>) {
+    if let Err(error) = registry.sweep_revocations().await {
+        tracing::warn!(?error, "cannot take away revocations that have ended");
+    }
     loop {
         match registry.forget_old_answers().await {
             Ok(0) => return,

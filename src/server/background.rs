@@ -16,6 +16,12 @@ pub const HISTORY_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often what the replicas report is written to the store, if it has to outlive the server.
 pub const REPLICA_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long refusals are gathered before they are written into the audit.
+pub const REFUSALS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the end of the audit is signed, if something has happened.
+pub const AUDIT_SEAL_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
 /// How often the streams that nobody reads are looked after.
 pub const STREAM_SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use http::{Extensions, Response};
+use jiff::Timestamp;
 use tonic::{Code, Status, body::Body};
 
 use crate::{
@@ -44,6 +45,7 @@ impl Door for GrpcDoor {
     }
 
     fn identified(&self, extensions: &Extensions, caller: &Caller) {
+        self.registry.sightings().note(caller, Timestamp::now());
         if let Some(info) = extensions.get::<Arc<RequestInfo>>() {
             info.set_subject(caller.subject.clone());
         }

@@ -18,6 +18,8 @@ use crate::domain::{
     AllowedPartner, DomainName, Revision,
     audit::{Actor, AuditEntry, ChainHead},
     replica::{Replica, ReplicaId},
+    revocation::Revocation,
+    role::Role,
     settings::FederationSettings,
 };
 
@@ -38,6 +40,20 @@ pub enum Change {
         before: Arc<FederationSettings>,
         /// As they are.
         after: Arc<FederationSettings>,
+    },
+    /// A role that somebody made. Both sides, when there, have the same id.
+    Role {
+        /// As it was; `None` if there was none.
+        before: Option<Arc<Role>>,
+        /// As it is; `None` if it was deleted.
+        after: Option<Arc<Role>>,
+    },
+    /// A revocation. Both sides, when there, have the same id.
+    Revocation {
+        /// As it was; `None` if there was none.
+        before: Option<Arc<Revocation>>,
+        /// As it is; `None` if it was taken back.
+        after: Option<Arc<Revocation>>,
     },
 }
 
@@ -88,6 +104,10 @@ pub enum AnswerResult {
     Partners(Vec<Option<Arc<AllowedPartner>>>),
     /// The settings.
     Settings(Arc<FederationSettings>),
+    /// A role; `None` for one that was deleted.
+    Role(Option<Arc<Role>>),
+    /// A revocation; `None` for one that was taken back.
+    Revocation(Option<Arc<Revocation>>),
 }
 
 /// What becomes of a replica. Replicas are no part of the log: they change without a revision.
@@ -104,6 +124,8 @@ pub enum ReplicaWrite {
 pub struct Write {
     /// The commit; `None` when only an answer is kept, because the request changed nothing.
     pub commit: Option<(Commit, AuditEntry)>,
+    /// Audit entries of no commit, after that of the commit.
+    pub entries: Vec<AuditEntry>,
     /// The answer to keep.
     pub answer: Option<Answer>,
     /// What becomes of replicas, in order.
@@ -132,6 +154,10 @@ pub struct State {
     pub settings: Arc<FederationSettings>,
     /// Every replica, by id, as far as it was kept.
     pub replicas: Vec<Arc<Replica>>,
+    /// Every role that somebody made, sorted by id.
+    pub roles: Vec<Arc<Role>>,
+    /// Every revocation, sorted by id.
+    pub revocations: Vec<Arc<Revocation>>,
     /// The end of the audit chain.
     pub audit_head: ChainHead,
 }

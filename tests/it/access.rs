@@ -174,8 +174,12 @@ async fn rights_add_up_over_roles() {
 async fn a_caller_is_told_who_he_is_and_what_is_unknown_of_his_roles() {
     let server = TestServer::start().await;
     let caller = server.actor("jo@example.org", &["viewer", "CsAdministrator"]).await;
-    let described =
-        caller.roles().describe_caller(DescribeCallerRequest {}).await.unwrap().into_inner();
+    let described = caller
+        .roles()
+        .describe_caller(DescribeCallerRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(described.subject, "jo@example.org");
     assert_eq!(described.roles, ["roles/viewer"]);
     assert_eq!(described.unknown_roles, ["CsAdministrator"]);
@@ -191,6 +195,7 @@ async fn the_question_whether_one_may_is_answered_with_the_reason() {
         resource: name("contoso.com"),
         permissions: vec!["allowedPartners.update".into(), "allowedPartners.delete".into()],
         fields: vec!["suspended".into(), "tls_negotiation".into()],
+        ..Default::default()
     };
     let answer =
         server.operator().roles().test_permissions(request.clone()).await.unwrap().into_inner();
@@ -206,6 +211,7 @@ async fn the_question_whether_one_may_is_answered_with_the_reason() {
         permissions: vec!["nonsense".into()],
         fields: vec!["nonsense".into()],
         resource: "allowedPartners/*".into(),
+        ..Default::default()
     };
     let refused = server.operator().roles().test_permissions(bad).await.unwrap_err();
     assert_eq!(fields(&refused), ["fields", "permissions[0]", "resource"]);
@@ -255,8 +261,10 @@ async fn every_permission_is_listed_with_the_methods_that_ask_for_it() {
         .filter(|permission| permission.methods.is_empty() || permission.description.is_empty())
         .map(|permission| permission.permission)
         .collect();
-    // No method asks for it: it adds to what a watch shows.
-    assert_eq!(unused, ["federationSettings.getDialbackPassphrase"]);
+    // No method asks for them: they add to what a watch shows, and to what others allow.
+    let adding =
+        ["federationSettings.getDialbackPassphrase", "permissions.testOthers", "roles.escalate"];
+    assert_eq!(unused, adding);
 }
 
 #[tokio::test]
@@ -334,6 +342,7 @@ async fn a_resource_that_is_not_understood_is_no_reason_to_say_yes() {
     let server = TestServer::start().await;
     let request = TestPermissionsRequest {
         resource: "contoso.com".into(),
+        other: None,
         permissions: vec!["allowedPartners.get".into()],
         fields: vec![],
     };

@@ -6,6 +6,7 @@ mod harness;
 
 mod access;
 mod agent;
+mod audit;
 mod cli;
 mod cli_files;
 mod crash;
@@ -24,6 +25,9 @@ mod oidc_provider;
 mod partners;
 mod replicas;
 mod resolve;
+mod revocations;
+mod roles;
+mod scopes;
 mod serve;
 mod settings;
 mod tls;

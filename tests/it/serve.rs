@@ -65,8 +65,12 @@ async fn a_development_token_of_any_role_is_printed_and_taken() {
     let (code, token, _) = partnerd(folder.path(), &["token", "--role", "viewer"]);
     assert_eq!(code, Some(0));
     let viewer = Actor::of_dev_server_with(folder.path(), token.trim()).await;
-    let described =
-        viewer.roles().describe_caller(DescribeCallerRequest {}).await.unwrap().into_inner();
+    let described = viewer
+        .roles()
+        .describe_caller(DescribeCallerRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(described.roles, ["roles/viewer"]);
     viewer.create("contoso.com", AllowedPartner::default()).await.unwrap_err();
     assert!(server.terminate().success());

@@ -10,6 +10,7 @@ use crate::domain::{
     negotiation::{Negotiation, NegotiationMethod, NegotiationWarning},
     partner::{AllowedPartner, PartnerType, Warning},
     replica::{self, ServerKind},
+    revocation::{Revocation, Target},
     role::{DomainScope, Role},
 };
 
@@ -147,19 +148,19 @@ impl Filterable for Role {
         Field::searched("name", Kind::Text(TextForm::Name("roles/"), |r| Cow::Borrowed(&r.id))),
         Field::searched(
             "description",
-            Kind::Text(TextForm::Plain, |r| Cow::Borrowed(&r.description)),
+            Kind::Text(TextForm::Plain, |r| Cow::Borrowed(&r.terms.description)),
         ),
-        Field::new("built_in", Kind::Bool(|r| r.built_in)),
+        Field::new("built_in", Kind::Bool(Role::is_built_in)),
         Field::searched(
             "permissions",
             Kind::Texts(TextForm::Plain, |r, ask| {
-                r.permissions.iter().any(|permission| ask(permission.as_str()))
+                r.terms.permissions.iter().any(|permission| ask(permission.as_str()))
             }),
         ),
         Field::new(
             "domain_scopes",
             Kind::Texts(TextForm::Plain, |r, ask| {
-                r.domain_scopes.iter().any(|scope| match scope {
+                r.terms.domain_scopes.iter().any(|scope| match scope {
                     DomainScope::Exactly(domain) => ask(domain.as_str()),
                     DomainScope::Below(_) => ask(&scope.to_string()),
                 })
@@ -168,10 +169,84 @@ impl Filterable for Role {
         Field::new(
             "updatable_fields",
             Kind::Texts(TextForm::Plain, |r, ask| {
-                r.updatable_fields.into_iter().flatten().any(|field| ask(field.path()))
+                r.terms.updatable_fields.into_iter().flatten().any(|field| ask(field.path()))
             }),
         ),
-        Field::searched("lync_role", Kind::Text(TextForm::Plain, |r| Cow::Borrowed(r.lync_role))),
+        Field::searched("lync_role", Kind::Text(TextForm::Plain, |r| Cow::Borrowed(r.lync_role()))),
+        Field::new(
+            "template",
+            Kind::Text(TextForm::Name("roles/"), |r| {
+                Cow::Borrowed(r.record().map_or("", |record| &record.template))
+            }),
+        ),
+        Field::new("create_time", Kind::Time(|r| r.record().map(|record| record.create_time))),
+        Field::new("update_time", Kind::Time(|r| r.record().map(|record| record.update_time))),
+        Field::new(
+            "creator",
+            Kind::Text(TextForm::Plain, |r| {
+                Cow::Borrowed(r.record().map_or("", |record| &record.creator))
+            }),
+        ),
+        Field::new(
+            "updater",
+            Kind::Text(TextForm::Plain, |r| {
+                Cow::Borrowed(r.record().map_or("", |record| &record.updater))
+            }),
+        ),
+        Field::new("revision", Kind::Number(|r| r.record().map(|record| record.revision.as_i64()))),
+        Field::new(
+            "uid",
+            Kind::Text(TextForm::Plain, |r| {
+                Cow::Owned(r.record().map_or_else(String::new, |record| record.uid.to_string()))
+            }),
+        ),
+        Field::new(
+            "etag",
+            Kind::Text(TextForm::Plain, |r| {
+                Cow::Owned(r.etag().map_or_else(String::new, |etag| etag.to_string()))
+            }),
+        ),
+    ];
+}
+
+const TARGETS: EnumNames = EnumNames { prefix: "TARGET_", short: &["TOKEN", "SUBJECT", "KEY"] };
+
+/// What is revoked, as one of three kinds, and its id.
+fn target(revocation: &Revocation) -> (u8, &str) {
+    match &revocation.target {
+        Target::Token { token_id, .. } => (0, token_id),
+        Target::Subject { subject, .. } => (1, subject),
+        Target::Key { key_id, .. } => (2, key_id),
+    }
+}
+
+/// The id of what is revoked, if it is of this kind.
+fn target_of_kind(revocation: &Revocation, wanted: u8) -> Cow<'_, str> {
+    match target(revocation) {
+        (kind, id) if kind == wanted => Cow::Borrowed(id),
+        _ => Cow::Borrowed(""),
+    }
+}
+
+impl Filterable for Revocation {
+    const FIELDS: &'static [Field<Self>] = &[
+        Field::searched(
+            "name",
+            Kind::Text(TextForm::Name("revocations/"), |r| Cow::Owned(r.id.to_string())),
+        ),
+        Field::new("target", Kind::Enum(&TARGETS, |r| target(r).0)),
+        Field::searched(
+            "issuer",
+            Kind::Text(TextForm::Plain, |r| Cow::Borrowed(r.target.issuer())),
+        ),
+        Field::searched("token_id", Kind::Text(TextForm::Plain, |r| target_of_kind(r, 0))),
+        Field::searched("subject", Kind::Text(TextForm::Plain, |r| target_of_kind(r, 1))),
+        Field::searched("key_id", Kind::Text(TextForm::Plain, |r| target_of_kind(r, 2))),
+        Field::searched("reason", Kind::Text(TextForm::Plain, |r| Cow::Borrowed(&r.reason))),
+        Field::new("creator", Kind::Text(TextForm::Plain, |r| Cow::Borrowed(&r.creator))),
+        Field::new("create_time", Kind::Time(|r| Some(r.create_time))),
+        Field::new("expire_time", Kind::Time(|r| r.expire_time)),
+        Field::new("revision", Kind::Number(|r| Some(r.revision.as_i64()))),
     ];
 }
 

@@ -36,6 +36,7 @@
 //! - **A bare word that names a field** is refused: `suspended` alone would be a text search, and
 //!   probably is not meant to be one.
 
+mod audit_fields;
 mod check;
 mod compile;
 mod fields;

@@ -8,11 +8,12 @@ use crate::{
     auth::{
         Call, Caller, Policy,
         permit::{PartnerFields, Purpose},
+        rights::Question,
     },
     domain::{
         mask::Mask,
         partner::TermsChange,
-        role::{DomainScope, Role, built_in_roles},
+        role::{DomainScope, Role, RoleTerms, built_in_roles},
     },
     registry::{
         memory::{Log, opened},
@@ -48,8 +49,9 @@ fn domain(at: usize) -> DomainName {
 /// What an administrator of these domains alone may do.
 fn within(scopes: &[&str]) -> Policy {
     let scopes = scopes.iter().map(|scope| DomainScope::Exactly(scope.parse().unwrap()));
-    let admin = built_in_roles().into_iter().find(|role| role.id == "admin").unwrap();
-    Policy::new([Arc::new(Role { domain_scopes: scopes.collect(), ..admin })])
+    let admin = built_in_roles().into_iter().find(|role| *role.id == *"admin").unwrap();
+    let terms = RoleTerms { domain_scopes: scopes.collect(), ..admin.terms };
+    Policy::new([Arc::new(Role { terms, ..admin })])
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ async fn run(registry: &Registry, op: Op) -> Result<(), Error> {
         }
         Op::Rollback(at, back) => {
             let revision = Revision::new(registry.revision().get().saturating_sub(back));
-            let permit = policy.permit_rollback(&call, purpose, domain(at))?;
+            let permit = policy.permit_domain(&call, purpose, domain(at))?;
             let rollback = registry.prepare_rollback(permit, revision, &|| true)?;
             let then = at_revision(registry, at, revision).map(|partner| partner.terms.clone());
             let after = registry.rollback(rollback, None, None).await?;
@@ -355,10 +357,11 @@ fn of_two_roles(rollback: TermField, update: TermField) -> Policy {
         ("operator", Permission::PartnersUpdate, update),
     ];
     let roles = built_in_roles().into_iter().filter_map(|role| {
-        let (_, permission, field) = given.iter().find(|(id, ..)| role.id == *id)?;
+        let (_, permission, field) = given.iter().find(|(id, ..)| *role.id == **id)?;
         let permissions = EnumSet::only(*permission);
         let updatable_fields = Some(EnumSet::only(*field));
-        Some(Arc::new(Role { permissions, updatable_fields, ..role }))
+        let terms = RoleTerms { permissions, updatable_fields, ..role.terms };
+        Some(Arc::new(Role { terms, ..role }))
     });
     Policy::new(roles)
 }
@@ -368,7 +371,7 @@ fn a_rollback_is_no_way_round_the_fields_that_a_role_may_change() {
     let registry = after(&[Op::Create(0), Op::Describe(0, 1), Op::Expire(0, 1)]);
     let policy = of_two_roles(TermField::ExpireTime, TermField::Description);
     let go_back = |roles: &[&str], revision: u64| {
-        let permit = policy.permit_rollback(&call_as(roles), Purpose::Commit, domain(0))?;
+        let permit = policy.permit_domain(&call_as(roles), Purpose::Commit, domain(0))?;
         let rollback = registry.prepare_rollback(permit, Revision::new(revision), &|| true)?;
         runtime().block_on(registry.rollback(rollback, None, None))
     };
@@ -393,7 +396,8 @@ fn a_question_about_rollbacks_is_answered_as_they_are_decided() {
     let ask = |roles: &[&str], fields| {
         let caller = call_as(roles).caller;
         let domain = domain(0);
-        policy.explain(&caller, Permission::PartnersRollback, Some(&domain), fields).denied_fields
+        let question = Question::about(Permission::PartnersRollback, Some(&domain), fields);
+        policy.rights_of(&caller).explain(&question).denied_fields
     };
     let both = TermField::ExpireTime | TermField::Description;
     assert_eq!(ask(&["admin"], both), EnumSet::only(TermField::Description));

@@ -8,7 +8,7 @@ use crate::{
     auth::{Call, Caller, Policy},
     domain::{
         replica::{Live, Rejection, ServerKind, Sessions},
-        role::{DomainScope, Role, built_in_roles},
+        role::{DomainScope, Permission, Role, RoleTerms, built_in_roles},
     },
     registry::Options,
     store::sled::{SledOptions, SledStore},
@@ -97,18 +97,15 @@ async fn who_may_read_a_part_of_the_partners_sees_the_sessions_of_that_part() {
         ..Live::default()
     };
     office.report(Report { live, ..report() }).await;
-    let viewer = built_in_roles().into_iter().find(|role| role.id == "viewer").unwrap();
-    let local = Role {
-        id: "local".into(),
+    let viewer = built_in_roles().into_iter().find(|role| *role.id == *"viewer").unwrap();
+    let local = RoleTerms {
         domain_scopes: vec![DomainScope::Below("contoso.com".parse().unwrap())],
-        ..viewer
+        ..viewer.terms
     };
-    let blind = Role { id: "blind".into(), permissions: EnumSet::all(), ..local.clone() };
-    let blind = Role {
-        permissions: blind.permissions - crate::domain::role::Permission::PartnersGet,
-        ..blind
-    };
-    let policy = Policy::new([Arc::new(local), Arc::new(blind)]);
+    let permissions = EnumSet::all() - Permission::PartnersGet;
+    let blind = RoleTerms { permissions, ..local.clone() };
+    let roles = [Role::custom("local", local), Role::custom("blind", blind)];
+    let policy = Policy::new(roles.map(Arc::new));
     for (role, seen) in [("local", vec![sessions("na.contoso.com")]), ("blind", vec![])] {
         let permit = policy.permit_replica(&call(role), id()).unwrap();
         let view = office.registry.replica(&permit).unwrap();

@@ -118,6 +118,8 @@ impl<'a> Telling<'a> {
                 let Some(kind) = seen else { return };
                 self.tell_settings(kind, Some(before), Some(after), shared, sink);
             }
+            // What becomes of them is seen in what they give and take: see `turned`.
+            Change::Role { .. } | Change::Revocation { .. } => {}
         }
     }
 

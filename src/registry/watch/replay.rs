@@ -152,7 +152,7 @@ fn entries(commits: Vec<Commit>, policy: &Arc<Policy>, turns: Option<&Turns>) ->
 }
 
 fn has_only_built_in_roles(caller: &Caller, policy: &Policy) -> bool {
-    caller.roles.iter().all(|id| policy.role(id).is_some_and(|role| role.built_in))
+    caller.roles.iter().all(|id| policy.role(id).is_some_and(|role| role.is_built_in()))
 }
 
 fn missing(after: Revision) -> Error {

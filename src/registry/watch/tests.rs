@@ -10,7 +10,7 @@ use crate::{
     domain::{
         Terms,
         audit::Actor,
-        role::{DomainScope, Permission, Role},
+        role::{DomainScope, Permission, Role, RoleTerms},
     },
     registry::{
         Kind, Options,
@@ -61,16 +61,12 @@ fn policy(permissions: EnumSet<Permission>, scopes: &[&str]) -> Arc<Policy> {
         Some(ancestor) => DomainScope::Below(ancestor.parse().unwrap()),
         None => DomainScope::Exactly(text.parse().unwrap()),
     };
-    let role = Role {
-        id: "watching".into(),
-        description: "".into(),
-        built_in: false,
-        lync_role: "",
+    let terms = RoleTerms {
         permissions,
         domain_scopes: scopes.iter().map(scope).collect(),
-        updatable_fields: None,
+        ..RoleTerms::default()
     };
-    Arc::new(Policy::new([Arc::new(role)]))
+    Arc::new(Policy::new([Arc::new(Role::custom("watching", terms))]))
 }
 
 fn watching(scopes: &[&str]) -> Arc<Policy> {

@@ -12,6 +12,8 @@
 mod history;
 mod partner;
 mod replica;
+mod revocation;
+mod role;
 mod settings;
 mod time;
 
@@ -47,6 +49,10 @@ pub enum Kind {
     Part = 8,
     /// A replica.
     Replica = 16,
+    /// A role that somebody made.
+    Role = 17,
+    /// A revocation.
+    Revocation = 18,
 }
 
 /// Why bytes are not the value that was stored.

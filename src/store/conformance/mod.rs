@@ -7,7 +7,7 @@ pub mod model;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::model::{
-    Model, domain, partner, plain_partner, replica, request_key, rich_partner, time,
+    Model, domain, events, partner, plain_partner, replica, request_key, rich_partner, time,
 };
 use super::{Change, Compacted, ReplicaWrite, Store, StoreError, Write};
 use crate::domain::{AllowedPartner, Revision, replica::Replica};
@@ -30,6 +30,8 @@ macro_rules! conformance {
             a_revision_out_of_turn_is_refused_and_nothing_is_written_any_more
             an_audit_entry_that_is_not_linked_is_refused
             a_change_of_what_is_not_stored_is_refused
+            roles_and_revocations_come_and_go
+            events_of_no_commit_are_chained_without_a_revision
             a_partner_with_a_thousand_domains_grows_and_shrinks
             answers_outlive_the_process_until_they_are_forgotten
             an_answer_may_be_given_anew
@@ -156,6 +158,35 @@ pub fn a_change_of_what_is_not_stored_is_refused(place: &dyn Place) {
     };
     *before = Some(std::sync::Arc::clone(after));
     assert_refused(place, model, &wrong);
+}
+
+pub fn events_of_no_commit_are_chained_without_a_revision(place: &dyn Place) {
+    let mut model = written(place);
+    let store = place.open();
+    let head = model.entries.last().unwrap().head();
+    let mut writes: Vec<_> = events(head).into_iter().map(|event| model.note(event)).collect();
+    let mut both = model.set([plain_partner(60)]);
+    both.entries = model.note(events(head).remove(0)).entries;
+    writes.push(both);
+    store.write(&writes).unwrap();
+    model.assert_is_in(store.as_ref());
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn roles_and_revocations_come_and_go(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    let group = [model.set_role("b"), model.set_role("a"), model.set_role("a")];
+    store.write(&group).unwrap();
+    model.assert_is_in(store.as_ref());
+    let group = [model.remove_role("a"), model.set_role("c"), model.revoke(1), model.revoke(2)];
+    store.write(&group).unwrap();
+    store.write(&[model.take_back(1), model.revoke(3)]).unwrap();
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+    let absent = model.clone().remove_role("none");
+    assert_refused(place, model, &absent);
 }
 
 pub fn a_partner_with_a_thousand_domains_grows_and_shrinks(place: &dyn Place) {

@@ -12,10 +12,16 @@ use uuid::Uuid;
 use crate::{
     domain::{
         AllowedPartner, DomainName, Revision, Terms,
-        audit::{Actor, AuditEntry, ChainHead, FieldChange, ResourceChange, Verb},
+        audit::{
+            Actor, AuditEntry, ChainHead, Event, FieldChange, Refusal, ResourceChange, SigningKey,
+            Verb,
+        },
+        mask::TermField,
         negotiation::Negotiation,
         partner::PartnerType,
         replica::{Live, Rejection, Replica, Report, ServerKind},
+        revocation::{Revocation, Target},
+        role::{DomainScope, Origin, Permission, Role, RoleRecord, RoleTerms},
         settings::{
             FederationMode, FederationSettings, Passphrase, SettingsValues, StalenessPolicy,
         },
@@ -28,6 +34,8 @@ use crate::{
 pub struct Model {
     pub partners: BTreeMap<DomainName, Arc<AllowedPartner>>,
     pub settings: Arc<FederationSettings>,
+    pub roles: BTreeMap<Arc<str>, Arc<Role>>,
+    pub revocations: BTreeMap<Uuid, Arc<Revocation>>,
     /// How many commits have left the log.
     pub compacted: u64,
     /// Those still in it.
@@ -76,16 +84,57 @@ impl Model {
         self.commit(vec![Change::Settings { before, after }])
     }
 
+    /// A commit that makes or changes a role, with its audit entry.
+    pub fn set_role(&mut self, id: &str) -> Write {
+        let after = Arc::new(role(id, self.revision().next()));
+        let before = self.roles.insert(id.into(), Arc::clone(&after));
+        self.commit(vec![Change::Role { before, after: Some(after) }])
+    }
+
+    /// A commit that deletes a role, with its audit entry.
+    pub fn remove_role(&mut self, id: &str) -> Write {
+        let before = self.roles.remove(id);
+        self.commit(vec![Change::Role { before, after: None }])
+    }
+
+    /// A commit that revokes something, with its audit entry.
+    pub fn revoke(&mut self, id: u64) -> Write {
+        let after = Arc::new(revocation(id, self.revision().next()));
+        let before = self.revocations.insert(after.id, Arc::clone(&after));
+        self.commit(vec![Change::Revocation { before, after: Some(after) }])
+    }
+
+    /// A commit that takes a revocation back, with its audit entry.
+    pub fn take_back(&mut self, id: u64) -> Write {
+        let before = self.revocations.remove(&Uuid::from_u64_pair(9, id));
+        self.commit(vec![Change::Revocation { before, after: None }])
+    }
+
     fn commit(&mut self, changes: Vec<Change>) -> Write {
         let revision = self.revision().next();
         let time = time(revision.get());
         let head = self.entries.last().map(AuditEntry::head).unwrap_or_default();
         let resources = changes.iter().map(resource_change).collect();
-        let entry = AuditEntry::after(head, time, actor(revision), revision, resources);
+        let entry = AuditEntry::after(
+            head,
+            time,
+            actor(revision),
+            revision,
+            Event::Commit { changes: resources },
+        );
         let commit = Commit { revision, time, actor: actor(revision), changes };
         self.commits.push(commit.clone());
         self.entries.push(entry.clone());
         Write { commit: Some((commit, entry)), ..Write::default() }
+    }
+
+    /// An event of no commit.
+    pub fn note(&mut self, event: Event) -> Write {
+        let head = self.entries.last().map(AuditEntry::head).unwrap_or_default();
+        let revision = self.revision();
+        let entry = AuditEntry::after(head, time(revision.get()), actor(revision), revision, event);
+        self.entries.push(entry.clone());
+        Write { entries: vec![entry], ..Write::default() }
     }
 
     /// The same write, with an answer that expires at second `expiry`.
@@ -93,7 +142,7 @@ impl Model {
         let partners = write.commit.iter().flat_map(|(commit, _)| &commit.changes);
         let partners = partners.map(|change| match change {
             Change::Partner { after, .. } => Some(Arc::clone(after)),
-            Change::Settings { .. } => None,
+            Change::Settings { .. } | Change::Role { .. } | Change::Revocation { .. } => None,
         });
         let answer = Answer {
             key: request_key(id),
@@ -111,6 +160,10 @@ impl Model {
         let number = self.revision().next().get();
         let domain = domain(number % 7);
         let write = match number % 5 {
+            0 if number.is_multiple_of(4) => match self.roles.keys().next().cloned() {
+                Some(id) if number.is_multiple_of(3) => self.remove_role(&id),
+                _ => self.set_role(&format!("role-{}", number % 3)),
+            },
             0 => self.set_settings(settings(number)),
             1 => self.set([rich_partner(domain, 120, number)]),
             2 => match self.partners.get(&domain).cloned() {
@@ -140,6 +193,8 @@ impl Model {
         assert_eq!(state.oldest_revision, self.oldest_revision());
         assert_eq!(state.partners, self.partners.values().cloned().collect::<Vec<_>>());
         assert_eq!(state.settings, self.settings);
+        assert_eq!(state.revocations, self.revocations.values().cloned().collect::<Vec<_>>());
+        assert_eq!(state.roles, self.roles.values().cloned().collect::<Vec<_>>());
         let head = self.entries.last().map_or(ChainHead::default(), AuditEntry::head);
         assert_eq!(state.audit_head, head);
         let oldest = self.oldest_revision();
@@ -167,6 +222,16 @@ fn resource_change(change: &Change) -> ResourceChange {
         }
         Change::Partner { after, .. } => (after.domain.to_string(), Verb::Update),
         Change::Settings { .. } => ("federationSettings".to_owned(), Verb::Update),
+        Change::Revocation { before, after } => {
+            let id = after.as_ref().or(before.as_ref()).unwrap().id;
+            (id.to_string(), if after.is_some() { Verb::Create } else { Verb::Delete })
+        }
+        Change::Role { before, after } => match (before, after) {
+            (None, Some(role)) => (role.id.to_string(), Verb::Create),
+            (Some(role), None) => (role.id.to_string(), Verb::Delete),
+            (Some(_), Some(role)) => (role.id.to_string(), Verb::Update),
+            (None, None) => (String::new(), Verb::Update),
+        },
     };
     let field = FieldChange { field: "owner".into(), before: "a".into(), after: "ü".into() };
     ResourceChange { resource, verb, fields: vec![field] }
@@ -266,6 +331,68 @@ pub fn replica(number: u64, applied: u64) -> Replica {
             live: Live::default(),
         }),
         applications: VecDeque::new(),
+    }
+}
+
+/// A role with every field set.
+pub fn role(id: &str, revision: Revision) -> Role {
+    let record = RoleRecord {
+        uid: Uuid::from_u128(0x1234_5678_9abc_4ef0_8123_4567_89ab_cdef),
+        template: "operator".into(),
+        create_time: time(0),
+        update_time: time(revision.get() % 1_000),
+        creator: "alice".into(),
+        updater: "bob".into(),
+        revision,
+    };
+    let terms = RoleTerms {
+        description: "Für die Kollegen".into(),
+        permissions: Permission::PartnersGet | Permission::PartnersUpdate,
+        domain_scopes: vec![
+            DomainScope::Exactly(domain(1)),
+            DomainScope::Below(DomainName::parse("contoso.com").unwrap()),
+        ],
+        updatable_fields: Some(TermField::Owner | TermField::Labels),
+    };
+    Role { id: id.into(), terms, origin: Origin::Custom(record) }
+}
+
+/// An event of every kind but a commit.
+pub fn events(head: ChainHead) -> Vec<Event> {
+    let refusal = Refusal {
+        reason: "TOKEN_EXPIRED".into(),
+        permission: "allowedPartners.get".into(),
+        source: "2001:db8::1".into(),
+        claimed_issuer: "https://issuer.example".into(),
+        claimed_subject: "Zoë".into(),
+        count: 17,
+        first_time: time(1),
+        last_time: time(2),
+    };
+    vec![
+        Event::Start { version: "1.2.3".into() },
+        Event::Denial(refusal.clone()),
+        Event::LoginFailure(refusal),
+        Event::Checkpoint(SigningKey::generate().sign(head, time(3))),
+        Event::Stop,
+    ]
+}
+
+/// A revocation of a token, a subject or a key.
+pub fn revocation(id: u64, revision: Revision) -> Revocation {
+    let issuer = "https://issuer.example".into();
+    Revocation {
+        id: Uuid::from_u64_pair(9, id),
+        target: match id % 3 {
+            0 => Target::Token { issuer, token_id: "t-1".into() },
+            1 => Target::Subject { issuer, subject: "mallory".into() },
+            _ => Target::Key { issuer, key_id: "k-1".into() },
+        },
+        reason: "verloren im Büro".into(),
+        creator: "alice".into(),
+        create_time: time(id),
+        expire_time: id.is_multiple_of(2).then(|| time(id + 1_000)),
+        revision,
     }
 }
 

@@ -10,7 +10,10 @@ use super::{
     layout::{self, Note, Tally},
 };
 use crate::{
-    domain::{AllowedPartner, audit::AuditEntry, replica::Replica, settings::FederationSettings},
+    domain::{
+        AllowedPartner, audit::AuditEntry, replica::Replica, revocation::Revocation, role::Role,
+        settings::FederationSettings,
+    },
     store::{
         Commit, State, StoreError,
         codec::{self, Damage, Kind, Stored, Texts},
@@ -27,7 +30,8 @@ pub(super) fn whole_tree(tree: &Db, folder: &Folder, note: &Note) -> Result<Stat
     });
     let panicked = |_| folder.damaged("reading it failed: sled panicked");
     let (partners, tally_of_partners) = partners.map_err(panicked)??;
-    let (settings, replicas, tally_of_rest) = rest.map_err(panicked)??;
+    let (rest, tally_of_rest) = rest.map_err(panicked)??;
+    let Rest { settings, replicas, roles, revocations } = rest;
     let tally = tally_of_partners.plus(tally_of_rest);
     if tally != note.tally {
         return Err(folder.damaged(&format!(
@@ -41,6 +45,8 @@ pub(super) fn whole_tree(tree: &Db, folder: &Folder, note: &Note) -> Result<Stat
         partners,
         settings,
         replicas,
+        roles,
+        revocations,
         audit_head: note.audit,
     })
 }
@@ -81,7 +87,12 @@ pub(super) fn reaches(
 }
 
 /// What there is beside the partners.
-type Rest = (Arc<FederationSettings>, Vec<Arc<Replica>>, Tally);
+struct Rest {
+    settings: Arc<FederationSettings>,
+    replicas: Vec<Arc<Replica>>,
+    roles: Vec<Arc<Role>>,
+    revocations: Vec<Arc<Revocation>>,
+}
 
 #[derive(Clone, Copy)]
 struct Check<'a> {
@@ -139,7 +150,7 @@ impl Check<'_> {
         })
     }
 
-    fn all_but_partners(self) -> Result<Rest, StoreError> {
+    fn all_but_partners(self) -> Result<(Rest, Tally), StoreError> {
         let mut tally = Tally::default();
         self.log(&mut tally)?;
         self.audit(&mut tally)?;
@@ -149,23 +160,10 @@ impl Check<'_> {
         })?;
         let settings = self.settings(&mut tally)?;
         let replicas = self.replicas(&mut tally)?;
+        let roles = self.roles(&mut tally)?;
+        let revocations = self.revocations(&mut tally)?;
         self.check_nothing_else_is_there()?;
-        Ok((settings, replicas, tally))
-    }
-
-    fn replicas(self, tally: &mut Tally) -> Result<Vec<Arc<Replica>>, StoreError> {
-        let mut texts = Texts::default();
-        let mut replicas = Vec::new();
-        for pair in self.tree.scan_prefix([layout::REPLICAS]) {
-            let (key, bytes) = self.folder.shielded("reading", || pair)?;
-            tally.add(&bytes);
-            let replica: Replica = self.value(&key, &bytes, &mut texts)?;
-            if key != layout::replica_key(&replica.id) {
-                return Err(self.nonsense(&key, format!("it is of {}", replica.id)));
-            }
-            replicas.push(Arc::new(replica));
-        }
-        Ok(replicas)
+        Ok((Rest { settings, replicas, roles, revocations }, tally))
     }
 
     fn log(self, tally: &mut Tally) -> Result<(), StoreError> {
@@ -240,11 +238,46 @@ impl Check<'_> {
         self.value(key, &bytes, &mut Texts::default()).map(Arc::new)
     }
 
+    fn replicas(self, tally: &mut Tally) -> Result<Vec<Arc<Replica>>, StoreError> {
+        self.resources(layout::REPLICAS, tally, |it: &Replica| layout::replica_key(&it.id))
+    }
+
+    fn roles(self, tally: &mut Tally) -> Result<Vec<Arc<Role>>, StoreError> {
+        self.resources(layout::ROLES, tally, |role: &Role| layout::role_key(&role.id))
+    }
+
+    fn revocations(self, tally: &mut Tally) -> Result<Vec<Arc<Revocation>>, StoreError> {
+        self.resources(layout::REVOCATIONS, tally, |it: &Revocation| layout::revocation_key(it.id))
+    }
+
+    /// Everything of a family that is small enough to be read one after the other.
+    fn resources<T: Stored>(
+        self,
+        family: u8,
+        tally: &mut Tally,
+        key_of: impl Fn(&T) -> Vec<u8>,
+    ) -> Result<Vec<Arc<T>>, StoreError> {
+        let mut texts = Texts::default();
+        let mut found = Vec::new();
+        for pair in self.tree.scan_prefix([family]) {
+            let (key, bytes) = self.folder.shielded("reading", || pair)?;
+            tally.add(&bytes);
+            let resource: T = self.value(&key, &bytes, &mut texts)?;
+            if key != key_of(&resource) {
+                return Err(self.nonsense(&key, "it is of another id".to_owned()));
+            }
+            found.push(Arc::new(resource));
+        }
+        Ok(found)
+    }
+
     fn check_nothing_else_is_there(self) -> Result<(), StoreError> {
         let mut known = [
             layout::NOTE[0],
             layout::SETTINGS[0],
             layout::PARTNERS,
+            layout::ROLES,
+            layout::REVOCATIONS,
             layout::COMMITS,
             layout::AUDIT,
             layout::ANSWERS,

@@ -60,12 +60,13 @@ impl<'a> Group<'a> {
     /// Adds what is written together.
     pub(super) fn add(
         &mut self,
-        Write { commit, answer, replicas }: &Write,
+        Write { commit, entries, answer, replicas }: &Write,
     ) -> Result<(), StoreError> {
         if let Some((commit, entry)) = commit {
             self.add_commit(commit)?;
             self.add_audit_entry(entry)?;
         }
+        entries.iter().try_for_each(|entry| self.add_audit_entry(entry))?;
         if let Some(answer) = answer {
             self.add_answer(answer)?;
         }
@@ -148,6 +149,19 @@ impl<'a> Group<'a> {
                     let value = codec::encode(layout::SETTINGS, after.as_ref());
                     self.put(layout::SETTINGS.to_vec(), value);
                 }
+                Change::Role { before, after } => {
+                    let role = after.as_ref().or(before.as_ref());
+                    let key = role.map(|role| layout::role_key(&role.id));
+                    let key = key.ok_or_else(|| self.refused("a change of no role".to_owned()))?;
+                    self.replace(key, before.is_some(), after.as_deref())?;
+                }
+                Change::Revocation { before, after } => {
+                    let revocation = after.as_ref().or(before.as_ref());
+                    let key = revocation.map(|it| layout::revocation_key(it.id));
+                    let key =
+                        key.ok_or_else(|| self.refused("a change of no revocation".to_owned()))?;
+                    self.replace(key, before.is_some(), after.as_deref())?;
+                }
             }
         }
         let key = layout::commit_key(commit.revision);
@@ -175,6 +189,24 @@ impl<'a> Group<'a> {
         *self.count_of(after) += 1;
         let value = codec::encode(&key, after);
         self.put(key, value);
+        Ok(())
+    }
+
+    /// Puts a resource where it was, or takes it away.
+    fn replace<T: Stored>(
+        &mut self,
+        key: Vec<u8>,
+        existed_before: bool,
+        after: Option<&T>,
+    ) -> Result<(), StoreError> {
+        if self.remove(&key)? != existed_before {
+            let place = layout::place(&key);
+            return Err(self.refused(format!("the change of {place} is not from what is stored")));
+        }
+        if let Some(after) = after {
+            let value = codec::encode(&key, after);
+            self.put(key, value);
+        }
         Ok(())
     }
 

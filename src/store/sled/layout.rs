@@ -30,6 +30,8 @@ pub(super) const MAX_VALUE_BYTES: usize = 4_096;
 pub(super) const NOTE: &[u8] = b"m";
 pub(super) const SETTINGS: &[u8] = b"s";
 pub(super) const PARTNERS: u8 = b'p';
+pub(super) const ROLES: u8 = b'o';
+pub(super) const REVOCATIONS: u8 = b'w';
 pub(super) const COMMITS: u8 = b'l';
 pub(super) const AUDIT: u8 = b'a';
 pub(super) const ANSWERS: u8 = b'r';
@@ -209,6 +211,14 @@ pub(super) fn replica_key(id: &ReplicaId) -> Vec<u8> {
     joined(REPLICAS, id.as_str().as_bytes())
 }
 
+pub(super) fn role_key(id: &str) -> Vec<u8> {
+    joined(ROLES, id.as_bytes())
+}
+
+pub(super) fn revocation_key(id: Uuid) -> Vec<u8> {
+    joined(REVOCATIONS, id.as_bytes())
+}
+
 pub(super) fn commit_key(revision: Revision) -> Vec<u8> {
     joined(COMMITS, &revision.get().to_be_bytes())
 }
@@ -269,6 +279,8 @@ pub(super) fn place(key: &[u8]) -> String {
         SETTINGS => "the federation settings".to_owned(),
         [PARTNERS, domain @ ..] => format!("the partner {}", domain.escape_ascii()),
         [REPLICAS, id @ ..] => format!("the replica {}", id.escape_ascii()),
+        [ROLES, id @ ..] => format!("the role {}", id.escape_ascii()),
+        [REVOCATIONS, id @ ..] => format!("the revocation {}", Hex(id)),
         [COMMITS, ..] if let Some(revision) = number(key) => {
             format!("the commit of revision {revision}")
         }

@@ -21,6 +21,8 @@
 //! |---|---|
 //! | `p` domain | a partner |
 //! | `s` | the settings; missing until they are first changed |
+//! | `o` id | a role that somebody made |
+//! | `w` id | a revocation |
 //! | `l` revision, big-endian | a commit |
 //! | `a` sequence, big-endian | an audit entry |
 //! | `r` SHA-256 of the request's key | a kept answer |

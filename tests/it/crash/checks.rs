@@ -8,7 +8,7 @@ use std::{
 use partnerd::{
     domain::{
         AllowedPartner, Revision,
-        audit::{AuditEntry, ChainHead},
+        audit::{AuditEntry, ChainHead, Event, ResourceChange},
     },
     proto::v1 as pb,
     store::{self, AnswerResult, Change, Commit, RequestKey, State, Store, sled::SledStore},
@@ -60,12 +60,13 @@ impl Found {
             entry.head()
         });
         assert_eq!(end, audit_head);
-        let audited: Vec<u64> = self.entries.iter().map(|entry| entry.revision.get()).collect();
+        let of_commits: Vec<_> = self.entries.iter().filter_map(of_commit).collect();
+        let audited: Vec<u64> = of_commits.iter().map(|(entry, _)| entry.revision.get()).collect();
         assert_eq!(audited, (1..=revision.get()).collect::<Vec<_>>());
-        for entry in &self.entries {
+        for (entry, changes) in of_commits {
             let Some(commit) = self.commits.get(&entry.revision.get()) else { continue };
             assert_eq!((commit.time, &commit.actor), (entry.time, &entry.actor));
-            let resources: Vec<_> = entry.changes.iter().map(|it| it.resource.clone()).collect();
+            let resources: Vec<_> = changes.iter().map(|it| it.resource.clone()).collect();
             assert_eq!(commit.changes.iter().map(resource).collect::<Vec<_>>(), resources);
         }
         self.assert_the_log_leads_to_the_state();
@@ -85,6 +86,7 @@ impl Found {
                     let known = settings.replace(Arc::clone(after));
                     assert!(known.is_none_or(|known| known == *before), "{change:?}");
                 }
+                Change::Role { .. } | Change::Revocation { .. } => panic!("{change:?}"),
             }
         }
         let oldest = self.state.oldest_revision;
@@ -180,19 +182,29 @@ impl Seen {
     }
 }
 
+/// An entry of a commit, and what it says was changed.
+fn of_commit(entry: &AuditEntry) -> Option<(&AuditEntry, &[ResourceChange])> {
+    match &entry.event {
+        Event::Commit { changes } => Some((entry, changes)),
+        _ => None,
+    }
+}
+
 fn seen_of(answer: &store::Answer) -> Vec<Seen> {
     match &answer.result {
         AnswerResult::Partners(partners) => {
             partners.iter().flatten().map(|partner| Seen::stored(partner)).collect()
         }
-        AnswerResult::Settings(_) => Vec::new(),
+        AnswerResult::Settings(_) | AnswerResult::Role(_) | AnswerResult::Revocation(_) => {
+            Vec::new()
+        }
     }
 }
 
 fn seen_in(change: &Change) -> Option<Seen> {
     match change {
         Change::Partner { after, .. } => Some(Seen::stored(after)),
-        Change::Settings { .. } => None,
+        Change::Settings { .. } | Change::Role { .. } | Change::Revocation { .. } => None,
     }
 }
 
@@ -200,5 +212,6 @@ fn resource(change: &Change) -> String {
     match change {
         Change::Partner { after, .. } => format!("allowedPartners/{}", after.domain),
         Change::Settings { .. } => "federationSettings".to_owned(),
+        Change::Role { .. } | Change::Revocation { .. } => panic!("{change:?}"),
     }
 }

@@ -80,7 +80,7 @@ impl Actor {
 
     /// Who the server says this is.
     pub async fn describe(&self) -> Outcome<pb::DescribeCallerResponse> {
-        let request = pb::DescribeCallerRequest {};
+        let request = pb::DescribeCallerRequest::default();
         Ok(self.roles().describe_caller(request).await?.into_inner())
     }
 

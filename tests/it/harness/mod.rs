@@ -187,7 +187,7 @@ async fn try_admin(
         .issue_token(&["admin"], "admin", SignedDuration::from_hours(1), Timestamp::now())
         .expect("the token is well formed");
     let admin = Actor::new(channel, Some(token.expose_secret().to_owned()));
-    let request = DescribeCallerRequest {};
+    let request = DescribeCallerRequest::default();
     admin.roles().describe_caller(request).await.map(drop).map_err(|status| format!("{status:?}"))
 }
 
@@ -214,6 +214,14 @@ impl TestServer {
     /// The same server, ended in order and started anew on the same data.
     pub async fn restart(self) -> Self {
         self.stop().await.start().await
+    }
+
+    /// The same, after something was done to its store while it was down.
+    pub async fn restart_after(self, meddle: impl FnOnce(&Path)) -> Self {
+        let stopped = self.stop().await;
+        let dev = DevFolder::open(stopped.folder.path()).expect("the server made it");
+        meddle(&dev.store_path());
+        stopped.start().await
     }
 
     /// Ends the server in order.

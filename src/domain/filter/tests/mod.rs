@@ -232,7 +232,7 @@ fn a_bare_text_is_looked_for_in_the_searched_fields() {
 fn roles_are_filtered_by_what_they_allow() {
     let ids = |filter: &str| -> Vec<String> {
         let roles = built_in_roles().into_iter().filter(|role| matches(filter, role));
-        roles.map(|role| role.id.into_owned()).collect()
+        roles.map(|role| role.id.to_string()).collect()
     };
     assert_eq!(ids("permissions:\"allowedPartners.update\""), ["admin", "operator"]);
     assert_eq!(ids("permissions:allowedPartners.delete"), ["admin"]);

@@ -1,0 +1,115 @@
+//! Audit entries from the wire, exactly as they were hashed.
+
+use jiff::Timestamp;
+
+use crate::{
+    domain::{
+        Revision,
+        audit::{
+            Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, ResourceChange,
+            Verb, from_hex,
+        },
+    },
+    proto::v1::{AuditCheckpoint, AuditEntry as WireEntry, audit_entry as wire},
+};
+
+/// The entry in a message.
+///
+/// # Errors
+/// What is missing in it or makes no sense.
+pub fn entry(entry: &WireEntry) -> Result<AuditEntry, String> {
+    let actor = Actor {
+        subject: entry.subject.as_str().into(),
+        issuer: entry.issuer.as_str().into(),
+        request_id: entry.request_id.as_str().into(),
+        reason: entry.reason.as_str().into(),
+    };
+    Ok(AuditEntry {
+        sequence: number(entry.sequence, "sequence")?,
+        time: moment(entry.create_time.as_ref(), "createTime")?,
+        actor,
+        revision: Revision::new(number(entry.revision, "revision")?),
+        event: event(entry)?,
+        previous_hash: digits(&entry.previous_hash, "previousHash")?,
+        hash: digits(&entry.hash, "hash")?,
+    })
+}
+
+/// The checkpoint in a message.
+///
+/// # Errors
+/// What is missing in it or makes no sense.
+pub fn checkpoint(checkpoint: &AuditCheckpoint) -> Result<Checkpoint, String> {
+    Ok(Checkpoint {
+        head: ChainHead {
+            sequence: number(checkpoint.sequence, "sequence")?,
+            hash: digits(&checkpoint.hash, "hash")?,
+        },
+        time: moment(checkpoint.sign_time.as_ref(), "signTime")?,
+        public_key: digits(&checkpoint.public_key, "publicKey")?,
+        signature: digits(&checkpoint.signature, "signature")?,
+    })
+}
+
+fn event(entry: &WireEntry) -> Result<Event, String> {
+    use wire::Kind;
+    let refused = || entry.refusal.as_ref().ok_or("the refusal is missing".to_owned());
+    Ok(match entry.kind() {
+        Kind::Commit => {
+            let changes = entry.changes.iter().map(change);
+            Event::Commit { changes: changes.collect::<Result<_, _>>()? }
+        }
+        Kind::Denial => Event::Denial(refusal(refused()?)?),
+        Kind::LoginFailure => Event::LoginFailure(refusal(refused()?)?),
+        Kind::Start => Event::Start { version: entry.version.clone() },
+        Kind::Stop => Event::Stop,
+        Kind::Checkpoint => {
+            let signed = entry.checkpoint.as_ref().ok_or("the checkpoint is missing")?;
+            Event::Checkpoint(checkpoint(signed)?)
+        }
+        Kind::Unspecified => return Err("the kind is missing, or of a later version".into()),
+    })
+}
+
+fn change(change: &wire::Change) -> Result<ResourceChange, String> {
+    let verb = match change.verb() {
+        wire::Verb::Create => Verb::Create,
+        wire::Verb::Update => Verb::Update,
+        wire::Verb::Delete => Verb::Delete,
+        wire::Verb::Undelete => Verb::Undelete,
+        wire::Verb::Unspecified => return Err("a verb is missing, or of a later version".into()),
+    };
+    let field = |field: &wire::Field| FieldChange {
+        field: field.path.clone(),
+        before: field.before.clone(),
+        after: field.after.clone(),
+    };
+    let fields = change.fields.iter().map(field).collect();
+    Ok(ResourceChange { resource: change.resource.clone(), verb, fields })
+}
+
+fn refusal(refusal: &wire::Refusal) -> Result<Refusal, String> {
+    Ok(Refusal {
+        reason: refusal.reason.clone(),
+        permission: refusal.permission.clone(),
+        source: refusal.source.clone(),
+        claimed_issuer: refusal.claimed_issuer.clone(),
+        claimed_subject: refusal.claimed_subject.clone(),
+        count: number(refusal.count, "count")?,
+        first_time: moment(refusal.first_time.as_ref(), "firstTime")?,
+        last_time: moment(refusal.last_time.as_ref(), "lastTime")?,
+    })
+}
+
+fn moment(time: Option<&prost_types::Timestamp>, what: &str) -> Result<Timestamp, String> {
+    let time = time.ok_or_else(|| format!("{what} is missing"))?;
+    Timestamp::new(time.seconds, time.nanos).map_err(|_| format!("{what} is out of range"))
+}
+
+fn number(number: i64, what: &str) -> Result<u64, String> {
+    u64::try_from(number).map_err(|_| format!("{what} is negative"))
+}
+
+fn digits<const N: usize>(text: &str, what: &str) -> Result<[u8; N], String> {
+    from_hex(text).ok_or_else(|| format!("{what} is not {} hexadecimal digits", 2 * N))
+}
