@@ -4,4 +4,5 @@ mod basics;
 mod checker;
 mod ends;
 mod promises;
+mod rights;
 mod slow;
