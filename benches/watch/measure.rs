@@ -117,7 +117,8 @@ impl Crowd {
         }
         let figures =
             Figures { resident: (before, subject.footprint().resident), ..Figures::default() };
-        let mut crowd = Self { subject, figures, effort, writer, written: WARM_UP, followers, receipts };
+        let mut crowd =
+            Self { subject, figures, effort, writer, written: WARM_UP, followers, receipts };
         // The first events of all streams are no measure.
         crowd.burst(IN_FLIGHT).await;
         crowd

@@ -89,7 +89,8 @@ impl DataFile {
     pub fn remove_old_passphrases(&self) {
         let Some(written) = &self.written else { return };
         for path in self.passphrase_files().unwrap_or_default() {
-            let used = file_name(&path).is_some_and(|name| written.settings.contains(name));
+            let is_named = |name| written.settings.contains(&format!("\"{name}\""));
+            let used = file_name(&path).is_some_and(is_named);
             if !used && let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(path = %path.display(), %error, "an old passphrase file is left");
             }
@@ -124,7 +125,11 @@ impl DataFile {
         if let Some(name) = known.as_deref().and_then(file_name) {
             return Ok(Some(name.to_owned()));
         }
-        let name = format!("{PASSPHRASE_FILE}{}", roster.generation());
+        // A new name for a new passphrase, also when a restored service counts anew.
+        let name = (0_u32..)
+            .map(|turn| format!("{PASSPHRASE_FILE}{}-{turn}", roster.generation()))
+            .find(|name| !self.folder().join(name).exists())
+            .ok_or(io::ErrorKind::AlreadyExists)?;
         let content = format!("{}\n", passphrase.expose_secret());
         files::replace(&self.folder().join(&name), content.as_bytes(), Access::Group)?;
         Ok(Some(name))

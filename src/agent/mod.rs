@@ -57,6 +57,8 @@ pub struct Agent {
     options: Options,
     /// What the service wants, once the agent has seen all of it.
     wanted: Option<Roster>,
+    /// Why what the service wants cannot be put in force, while it cannot.
+    broken: Option<String>,
     /// The revision that was handed over last.
     handed: Option<i64>,
     /// What changed since the last application was begun.
@@ -65,6 +67,7 @@ pub struct Agent {
     /// When to try again after a refusal or a silence.
     retry: Option<Instant>,
     pause: Duration,
+    started: Instant,
     alarmed: Option<Instant>,
 }
 
@@ -121,11 +124,13 @@ impl Agent {
             done,
             options,
             wanted: None,
+            broken: None,
             handed: None,
             touched: Touched::default(),
             work: Work::Nothing,
             retry: None,
             pause: FIRST_RETRY,
+            started: Instant::now(),
             alarmed: None,
         })
     }
@@ -141,7 +146,14 @@ impl Agent {
             tokio::select! {
                 () = &mut stop => break,
                 update = self.informer.next() => self.take(update),
-                Some(done) = self.done.recv() => self.take_answer(done),
+                done = self.done.recv() => match done {
+                    Some(done) => self.take_answer(done),
+                    // Whoever watches over this process starts it anew.
+                    None => {
+                        tracing::error!("what drives the server has failed; ending");
+                        break;
+                    }
+                },
                 () = until(self.retry) => self.retry = None,
                 () = self.reporter.history_lost() => self.begin_anew(),
                 _ = asking.tick() => self.ask(),
@@ -172,35 +184,32 @@ impl Agent {
 
     fn take_change(&mut self, delta: &Delta) {
         let Some(state) = self.informer.state() else { return };
-        match self.wanted.as_ref().filter(|_| delta.base_revision.is_some()) {
+        let revision = state.revision;
+        let rendered = match self.wanted.as_ref().filter(|_| delta.base_revision.is_some()) {
             Some(before) => {
-                let after = before.changed_by(delta, state);
-                self.touched.note(delta);
-                self.set_wanted(after);
+                let mut touched = std::mem::take(&mut self.touched);
+                touched.note(delta);
+                before.changed_by(delta, state).map(|after| (after, touched))
             }
-            None => {
-                let whole = Roster::of(state);
-                self.touched = Touched::all();
-                self.set_wanted(whole);
+            None => Roster::of(state).map(|whole| (whole, Touched::all())),
+        };
+        match rendered {
+            Ok((roster, touched)) => {
+                tracing::debug!(revision, "the service has something new");
+                (self.wanted, self.touched) = (Some(roster), touched);
+                (self.broken, self.retry) = (None, None);
             }
+            Err(why) => self.give_up(revision, why),
         }
     }
 
-    fn set_wanted(&mut self, roster: Result<Roster, String>) {
-        match roster {
-            Ok(roster) => {
-                tracing::debug!(generation = roster.generation(), "the service has something new");
-                self.wanted = Some(roster);
-                self.retry = None;
-            }
-            Err(why) => {
-                // What was in force before stays, and the service is told why.
-                tracing::error!(why, "what the service sends cannot be put in force");
-                let revision = self.informer.state().map_or(0, |state| state.revision);
-                self.reporter.rejected(revision, why);
-                self.touched = Touched::all();
-            }
-        }
+    /// What the service wants cannot be put in force. The server keeps what it has, the service is
+    /// told why, and the next change that can be used is handed over with all that came before it.
+    fn give_up(&mut self, revision: i64, why: String) {
+        tracing::error!(revision, why, "what the service sends cannot be put in force");
+        self.reporter.rejected(revision, why.clone());
+        self.broken = Some(why);
+        (self.wanted, self.handed, self.touched) = (None, None, Touched::default());
     }
 
     /// A revision that changes nothing here is in force as soon as it is known.
@@ -252,8 +261,9 @@ impl Agent {
     }
 
     /// Compares what the server says with what it was told.
-    fn judge(&mut self, applied: Option<i64>, Reply { answer, in_step }: Reply) {
+    fn judge(&mut self, applied: Option<i64>, Reply { mut answer, in_step }: Reply) {
         let refusal = answer.error.clone();
+        answer.error = refusal.clone().or_else(|| self.broken.clone());
         if let Some(generation) = applied {
             let (in_force, closed) = (answer.generation, answer.closed);
             tracing::info!(generation, in_force, closed, refusal, "told the server");
@@ -299,14 +309,18 @@ impl Agent {
         tracing::warn!("the service has another history now; reading everything anew");
         let Options { remote, stream, .. } = &self.options;
         self.informer = Informer::new(remote.clone(), stream.clone());
+        (self.wanted, self.handed, self.touched) = (None, None, Touched::default());
+        self.reporter.forget_revision();
     }
 
     /// Signs of life to whoever watches over this process, and of the age of what it knows.
     fn live(&mut self) {
         systemd::alive();
-        let age = self.informer.last_contact().map(|contact| contact.elapsed());
-        let old = age.filter(|age| *age > self.options.age_alarm);
-        let Some(age) = old else { return self.alarmed = None };
+        let age = self.informer.last_contact().unwrap_or(self.started).elapsed();
+        if age <= self.options.age_alarm {
+            self.alarmed = None;
+            return;
+        }
         if self.alarmed.is_none_or(|last| last.elapsed() >= ALARM_AGAIN) {
             let age = age.as_secs();
             tracing::error!(age, "nothing heard from the service for long; its last word holds");

@@ -144,6 +144,11 @@ impl Reporter {
         self.shared.tell(|report| report.reject(revision, reason));
     }
 
+    /// What is in force is of a history that the service no longer has.
+    pub fn forget_revision(&self) {
+        self.shared.tell(|report| (report.applied_revision, report.rejection) = (0, None));
+    }
+
     /// Waits until the service says that it never had the revision that is in force: it was restored
     /// from a backup.
     pub async fn history_lost(&self) {

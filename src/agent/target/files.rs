@@ -10,13 +10,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, SystemTime},
 };
 
-use minijinja::{Environment, context};
+use minijinja::Environment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
@@ -31,7 +31,7 @@ use crate::{
         roster::{Entry, Roster},
     },
     files::{self, Access},
-    proto::v1::{AllowedPartner, FederationMode, FederationSettings, StalenessPolicy},
+    proto::v1::{AllowedPartner, FederationMode, StalenessPolicy},
 };
 
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,8 +41,11 @@ const MAX_COMPLAINT_CHARS: usize = 500;
 
 const TEMPLATE: &str = "template";
 
-/// The ending of the file that keeps the lease.
+/// The endings of the files that keep the lease, the names that the command accepted, and those that
+/// are gone since.
 const LEASE: &str = ".lease";
+const NAMES: &str = ".names";
+const REMOVED: &str = ".removed";
 
 /// The name in the answer of who enforces.
 const SERVER: &str = "file";
@@ -54,6 +57,8 @@ pub struct Files {
     template: Option<Environment<'static>>,
     roster: Option<Roster>,
     lease: Option<Lease>,
+    /// The names that the command accepted last, also before this process was started.
+    accepted: BTreeSet<String>,
     /// What the file holds, as far as the command has accepted it.
     in_force: Option<InForce>,
 }
@@ -69,6 +74,14 @@ struct InForce {
     stale: bool,
 }
 
+/// What a file is made of, but for a plain list.
+#[derive(Serialize)]
+struct Content {
+    generation: i64,
+    settings: Value,
+    partners: Vec<Value>,
+}
+
 /// What the settings say of being cut off, kept beside the file for an agent that starts without the
 /// service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,14 +89,18 @@ struct Lease {
     seconds: i64,
     deny_all: bool,
     heard: u64,
+    /// What a file for nobody is made of.
+    generation: i64,
+    settings: Value,
 }
 
 impl Files {
     /// What the options describe. The template is read and checked.
     ///
     /// # Errors
-    /// The template cannot be used.
+    /// The template cannot be used, or `enforces` names no property.
     pub fn new(options: FileOptions) -> Result<Self, OptionsError> {
+        check_names(&options.enforces)?;
         let template = match &options.form {
             Form::Template(path) => Some(template(path)?),
             Form::Json | Form::List => None,
@@ -91,7 +108,9 @@ impl Files {
         let lease = fs::read(beside(&options.output, LEASE))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Ok(Self { options, template, roster: None, lease, in_force: None })
+        let accepted = fs::read_to_string(beside(&options.output, NAMES)).unwrap_or_default();
+        let accepted = accepted.lines().map(str::to_owned).collect();
+        Ok(Self { options, template, roster: None, lease, accepted, in_force: None })
     }
 
     /// Puts a roster in force.
@@ -113,72 +132,63 @@ impl Files {
     /// As for [`Files::apply`].
     pub async fn look(&mut self, heard: Option<SystemTime>) -> Result<Reply, String> {
         let now = SystemTime::now();
-        self.keep_lease(heard);
+        self.keep_lease(heard)?;
         let stale = self.lease.as_ref().is_some_and(|lease| lease.has_run_out(now));
         let Some(roster) = self.roster.clone() else {
             return self.without_roster(now, stale).await;
         };
         let allowed = if stale { Vec::new() } else { allowed(&roster, now) };
         let names = allowed.iter().flat_map(|entry| line::names(&entry.partner)).collect();
-        let content = self.rendered(&roster, &allowed, &names)?;
-        let partners = i64::try_from(allowed.len()).unwrap_or(i64::MAX);
         let generation = roster.generation();
+        let content = self.rendered(generation, settings(&roster)?, &allowed, &names)?;
+        let partners = i64::try_from(allowed.len()).unwrap_or(i64::MAX);
         self.put(InForce { content, names, generation, partners, applied_at: now, stale }).await?;
         Ok(Reply { answer: self.answer(), in_step: true })
     }
 
     /// The agent has started and heard nothing yet: the file stays, until the lease runs out.
     async fn without_roster(&mut self, now: SystemTime, stale: bool) -> Result<Reply, String> {
-        if stale && self.in_force.is_none() {
-            let nobody = match self.options.form {
-                Form::List => String::new(),
-                Form::Json | Form::Template(_) => {
-                    return Err("the lease has run out and the agent has not heard the service \
-                                since it started; only the form `list` can be emptied then"
-                        .into());
-                }
-            };
-            let names = BTreeSet::new();
-            let (content, generation, partners) = (nobody, 0, 0);
-            self.put(InForce { content, names, generation, partners, applied_at: now, stale })
+        if let Some(lease) = self.lease.clone().filter(|_| stale) {
+            let (generation, names) = (lease.generation, BTreeSet::new());
+            let content = self.rendered(generation, lease.settings, &[], &names)?;
+            self.put(InForce { content, names, generation, partners: 0, applied_at: now, stale })
                 .await?;
         }
         Ok(Reply { answer: self.answer(), in_step: false })
     }
 
     async fn put(&mut self, wanted: InForce) -> Result<(), String> {
-        if self.in_force.as_ref().is_some_and(|now| now.content == wanted.content) {
-            let applied_at = self.in_force.as_ref().map_or(wanted.applied_at, |now| now.applied_at);
-            self.in_force = Some(InForce { applied_at, ..wanted });
+        let before = fs::read(&self.options.output).ok();
+        let is_there = before.as_deref() == Some(wanted.content.as_bytes());
+        if let Some(now) = self.in_force.as_ref().filter(|now| now.content == wanted.content)
+            && is_there
+        {
+            self.in_force = Some(InForce { applied_at: now.applied_at, ..wanted });
             return Ok(());
         }
-        let before = fs::read(&self.options.output).ok();
         self.write_removed(&wanted.names)?;
-        self.write(wanted.content.as_bytes())?;
+        self.write(&self.options.output, wanted.content.as_bytes())?;
         if let Err(why) = self.run_command(wanted.generation).await {
             if let Some(before) = before {
-                self.write(&before)?;
+                self.write(&self.options.output, &before)?;
             }
             return Err(why);
         }
+        self.write(&beside(&self.options.output, NAMES), lines(&wanted.names).as_bytes())?;
+        self.accepted.clone_from(&wanted.names);
         self.in_force = Some(wanted);
         Ok(())
     }
 
-    fn write(&self, content: &[u8]) -> Result<(), String> {
-        let output = &self.options.output;
-        files::replace(output, content, Access::Group)
-            .map_err(|error| format!("{} cannot be written: {error}", output.display()))
+    fn write(&self, path: &Path, content: &[u8]) -> Result<(), String> {
+        files::replace(path, content, Access::Group)
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
     }
 
-    /// Tells the command which names are gone, so that it can close their streams. Before the first
-    /// application nobody knows what was there.
+    /// Tells the command which names are gone, so that it can close their streams.
     fn write_removed(&self, names: &BTreeSet<String>) -> Result<(), String> {
-        let before = self.in_force.iter().flat_map(|before| before.names.difference(names));
-        let text: String = before.flat_map(|name| [name.as_str(), "\n"]).collect();
-        let path = beside(&self.options.output, ".removed");
-        files::replace(&path, text.as_bytes(), Access::Group)
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+        let removed = self.accepted.difference(names).cloned().collect();
+        self.write(&beside(&self.options.output, REMOVED), lines(&removed).as_bytes())
     }
 
     async fn run_command(&self, generation: i64) -> Result<(), String> {
@@ -186,7 +196,7 @@ impl Files {
         let running = Command::new("sh")
             .args(["-c", command])
             .env("PARTNERD_FILE", &self.options.output)
-            .env("PARTNERD_REMOVED_FILE", beside(&self.options.output, ".removed"))
+            .env("PARTNERD_REMOVED_FILE", beside(&self.options.output, REMOVED))
             .env("PARTNERD_GENERATION", generation.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -207,14 +217,20 @@ impl Files {
 
     fn rendered(
         &self,
-        roster: &Roster,
+        generation: i64,
+        settings: Value,
         allowed: &[&Entry],
         names: &BTreeSet<String>,
     ) -> Result<String, String> {
-        match (&self.options.form, &self.template) {
-            (Form::List, _) => Ok(names.iter().flat_map(|name| [name.as_str(), "\n"]).collect()),
-            (_, Some(template)) => filled_in(template, roster, allowed),
-            _ => in_json(roster, allowed),
+        if matches!(self.options.form, Form::List) {
+            return Ok(lines(names));
+        }
+        let content = Content { generation, settings, partners: partners(allowed)? };
+        match &self.template {
+            Some(template) => filled_in(template, &content),
+            None => serde_json::to_string_pretty(&content)
+                .map(|text| text + "\n")
+                .map_err(|error| error.to_string()),
         }
     }
 
@@ -239,6 +255,7 @@ impl Files {
     /// What the roster asks for and nobody has said is enforced.
     fn omitted(&self, roster: &Roster) -> Vec<Unenforced> {
         let claimed = |property: &str| self.options.enforces.iter().any(|name| name == property);
+        let reason = || "the agent renders a file; `enforces` does not name it".to_owned();
         // A list cannot say who is kept out.
         let mode =
             (roster.settings().mode() == FederationMode::AllowAllExceptSuspended).then(|| {
@@ -256,30 +273,29 @@ impl Files {
                 let examples = concerned.iter().take(10);
                 (!concerned.is_empty()).then(|| Unenforced {
                     property: (*property).to_owned(),
-                    reason: "the agent renders a file; `enforces` does not name it".to_owned(),
+                    reason: reason(),
                     partners: i64::try_from(concerned.len()).unwrap_or(i64::MAX),
                     examples: examples.map(|entry| line::domain(&entry.partner).into()).collect(),
                 })
             },
         );
-        mode.into_iter().chain(properties).collect()
+        let settings = SETTINGS.iter().filter(|property| !claimed(property)).map(|property| {
+            let property = (*property).to_owned();
+            Unenforced { property, reason: reason(), ..Unenforced::default() }
+        });
+        mode.into_iter().chain(properties).chain(settings).collect()
     }
 
     /// Notes when the service was heard and what it says of being cut off.
-    fn keep_lease(&mut self, heard: Option<SystemTime>) {
-        let (Some(roster), Some(heard)) = (&self.roster, heard) else { return };
-        let lease = Lease::of(roster.settings(), heard);
-        if self.lease.as_ref() == Some(&lease) {
-            return;
+    fn keep_lease(&mut self, heard: Option<SystemTime>) -> Result<(), String> {
+        let (Some(roster), Some(heard)) = (&self.roster, heard) else { return Ok(()) };
+        let lease = Lease::of(roster, heard)?;
+        if self.lease.as_ref() != Some(&lease) {
+            let bytes = serde_json::to_vec(&lease).map_err(|error| error.to_string())?;
+            self.write(&beside(&self.options.output, LEASE), &bytes)?;
+            self.lease = Some(lease);
         }
-        let path = beside(&self.options.output, LEASE);
-        let kept = serde_json::to_vec(&lease)
-            .map_err(io::Error::other)
-            .and_then(|bytes| files::replace(&path, &bytes, Access::Group));
-        if let Err(error) = kept {
-            tracing::warn!(path = %path.display(), %error, "the lease could not be kept");
-        }
-        self.lease = Some(lease);
+        Ok(())
     }
 }
 
@@ -295,18 +311,44 @@ const PROPERTIES: [(&str, fn(&AllowedPartner) -> bool); 7] = [
     ("partner_type", |_| true),
 ];
 
+/// The settings that a file does not enforce.
+const SETTINGS: [&str; 8] = [
+    "federation_settings.connection_limit",
+    "federation_settings.partner_connection_limit",
+    "federation_settings.keep_alive_interval",
+    "federation_settings.stream_establishment_timeout",
+    "federation_settings.stream_inactivity_timeout",
+    "federation_settings.subscription_refresh_interval",
+    "federation_settings.message_body_logging_enabled",
+    "federation_settings.dialback_passphrase",
+];
+
 impl Lease {
-    fn of(settings: &FederationSettings, heard: SystemTime) -> Self {
-        Self {
-            seconds: settings.staleness_lease.as_ref().map_or(0, |lease| lease.seconds),
-            deny_all: settings.staleness_policy() == StalenessPolicy::DenyAll,
+    fn of(roster: &Roster, heard: SystemTime) -> Result<Self, String> {
+        let terms = roster.settings();
+        Ok(Self {
+            seconds: terms.staleness_lease.as_ref().map_or(0, |lease| lease.seconds),
+            deny_all: terms.staleness_policy() == StalenessPolicy::DenyAll,
             heard: seconds(heard),
-        }
+            generation: roster.generation(),
+            settings: settings(roster)?,
+        })
     }
 
     fn has_run_out(&self, now: SystemTime) -> bool {
         let age = i64::try_from(seconds(now).saturating_sub(self.heard)).unwrap_or(i64::MAX);
         self.deny_all && age > self.seconds
+    }
+}
+
+fn check_names(enforces: &[String]) -> Result<(), OptionsError> {
+    let known: Vec<_> = PROPERTIES.iter().map(|(name, _)| *name).chain(SETTINGS).collect();
+    match enforces.iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(OptionsError::one(format!(
+            "enforces: `{name}` is no property; give some of {}",
+            known.join(", ")
+        ))),
     }
 }
 
@@ -324,29 +366,15 @@ fn allowed(roster: &Roster, now: SystemTime) -> Vec<&Entry> {
     roster.entries().filter(is_allowed).collect()
 }
 
-fn in_json(roster: &Roster, allowed: &[&Entry]) -> Result<String, String> {
-    let document = serde_json::json!({
-        "generation": roster.generation(),
-        "settings": settings(roster)?,
-        "partners": partners(allowed)?,
-    });
-    serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(|e| e.to_string())
-}
-
-fn filled_in(
-    template: &Environment<'_>,
-    roster: &Roster,
-    allowed: &[&Entry],
-) -> Result<String, String> {
-    let context = context! {
-        generation => roster.generation(),
-        settings => settings(roster)?,
-        partners => partners(allowed)?,
-    };
+fn filled_in(template: &Environment<'_>, content: &Content) -> Result<String, String> {
     template
         .get_template(TEMPLATE)
-        .and_then(|template| template.render(context))
+        .and_then(|template| template.render(content))
         .map_err(|error| format!("the template cannot be filled in: {error:#}"))
+}
+
+fn lines(names: &BTreeSet<String>) -> String {
+    names.iter().flat_map(|name| [name.as_str(), "\n"]).collect()
 }
 
 fn settings(roster: &Roster) -> Result<Value, String> {
