@@ -8,9 +8,10 @@ use std::{fs, path::Path, time::Duration};
 use partnerd::{
     agent::{Agent, AgentArgs, FormName, Kind},
     proto::v1::{
-        AllowedPartner, FederationMode, FederationSettings, GetReplicaRequest, Replica,
-        UpdateFederationSettingsRequest, WaitForConvergenceRequest, replica::State,
-        replica_service_client::ReplicaServiceClient, wait_for_convergence_response::Pending,
+        AllowedPartner, CreateRoleRequest, FederationMode, FederationSettings, GetReplicaRequest,
+        Replica, Role, UpdateFederationSettingsRequest, UpdateRoleRequest,
+        WaitForConvergenceRequest, replica::State, replica_service_client::ReplicaServiceClient,
+        wait_for_convergence_response::Pending,
     },
 };
 use prost_types::FieldMask;
@@ -32,9 +33,13 @@ struct Running {
 
 impl Running {
     fn start(server: &TestServer, folder: &Path, args: AgentArgs) -> Self {
+        Self::start_as("sync-agent", server, folder, args)
+    }
+
+    fn start_as(role: &str, server: &TestServer, folder: &Path, args: AgentArgs) -> Self {
         let dev = server.dev();
         let hour = jiff::SignedDuration::from_hours(1);
-        let token = dev.issue_token(&["sync-agent"], REPLICA, hour, jiff::Timestamp::now());
+        let token = dev.issue_token(&[role], REPLICA, hour, jiff::Timestamp::now());
         fs::write(folder.join("token"), token.unwrap().expose_secret()).unwrap();
         let agent = Agent::new(&AgentArgs {
             replica: Some(REPLICA.into()),
@@ -51,14 +56,16 @@ impl Running {
     }
 
     fn beside(server: &TestServer, module: &FakeModule) -> Self {
-        let folder = module.socket.parent().unwrap();
-        let args = AgentArgs {
+        Self::start(server, module.socket.parent().unwrap(), Self::driving(module))
+    }
+
+    fn driving(module: &FakeModule) -> AgentArgs {
+        AgentArgs {
             server: Some(Kind::Prosody),
             data_file: Some(module.data_file.clone()),
             socket: Some(module.socket.clone()),
             ..AgentArgs::default()
-        };
-        Self::start(server, folder, args)
+        }
     }
 
     async fn end(self) {
@@ -252,6 +259,51 @@ async fn an_agent_that_was_started_anew_catches_up() {
 }
 
 #[tokio::test]
+async fn a_removal_is_not_lost_while_the_settings_cannot_be_seen() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    let watching = ["allowedPartners.watch", "replicas.report"].map(str::to_owned);
+    let seeing = ["federationSettings.get".to_owned()];
+    let role = |permissions: Vec<String>| Role {
+        name: "roles/beside".into(),
+        permissions,
+        ..Role::default()
+    };
+    let all = || watching.iter().chain(&seeing).cloned().collect();
+    let create = CreateRoleRequest {
+        role_id: "beside".into(),
+        role: Some(role(all())),
+        ..CreateRoleRequest::default()
+    };
+    admin.roles().create_role(create).await.unwrap();
+    let update = async |permissions| {
+        let request = UpdateRoleRequest {
+            role: Some(role(permissions)),
+            update_mask: Some(FieldMask { paths: vec!["permissions".into()] }),
+            ..UpdateRoleRequest::default()
+        };
+        admin.roles().update_role(request).await.unwrap();
+    };
+    admin.create_plain("contoso.com").await;
+    let folder = folder();
+    let mut module = FakeModule::start(folder.path());
+    let args = Running::driving(&module);
+    let agent = Running::start_as("beside", &server, folder.path(), args);
+    held(&mut module, |held| held.partners.len() == 1).await;
+
+    update(watching.to_vec()).await;
+    admin.delete("contoso.com").await.unwrap();
+    let rejection = rejected(&server).await.rejection.unwrap();
+    assert!(rejection.reason.contains("federationSettings.get"), "{rejection:?}");
+    assert!(module.held.borrow().partners.contains_key("contoso.com"), "it keeps what it had");
+
+    update(all()).await;
+    held(&mut module, |held| held.partners.is_empty()).await;
+    assert_eq!(converged(&server).await.state(), State::UpToDate);
+    agent.end().await;
+}
+
+#[tokio::test]
 async fn a_burst_is_put_in_force_whole() {
     let server = TestServer::start().await;
     let admin = server.admin();
@@ -296,6 +348,25 @@ async fn a_list_holds_who_is_allowed_and_says_what_it_does_not_enforce() {
         report.unenforced_properties.iter().map(|one| one.property.as_str()).collect();
     assert!(unenforced.contains(&"tls_negotiation"), "{unenforced:?}");
     assert!(!report.warnings.is_empty());
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_command_learns_who_is_gone_also_from_an_agent_that_was_away() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    admin.create_plain("contoso.com").await;
+    admin.create_plain("fabrikam.com").await;
+    let folder = folder();
+    let command = format!("cat \"$PARTNERD_REMOVED_FILE\" >> {}/gone", folder.path().display());
+    let agent = Running::start(&server, folder.path(), list(folder.path(), &command));
+    converged(&server).await;
+    agent.end().await;
+    admin.delete("fabrikam.com").await.unwrap();
+
+    let agent = Running::start(&server, folder.path(), list(folder.path(), &command));
+    converged(&server).await;
+    assert_eq!(fs::read_to_string(folder.path().join("gone")).unwrap(), "fabrikam.com\n");
     agent.end().await;
 }
 
