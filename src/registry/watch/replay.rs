@@ -21,16 +21,13 @@ use crate::{
     store::{Commit, Store},
 };
 
-/// The most commits that are read at once, and kept if they weigh no more than
-/// [`MAX_WEIGHT`] together. The first is kept in any case.
+/// The most commits that are read at once. After [`MAX_WEIGHT`] bytes by estimate there are no
+/// more either, so that little more than the largest commit is in memory.
 const MAX_COMMITS: usize = 32;
 const MAX_WEIGHT: usize = 1 << 20;
 
 /// The longest way back. Further back, whoever has a role that can change must start anew.
 const MAX_WAY_BACK: u64 = 100_000;
-
-/// The commits that are read at once on the way back.
-const STEP_BACK: u64 = 64;
 
 /// The states after the changes of the roles since a revision.
 #[derive(Debug)]
@@ -120,7 +117,9 @@ impl Registry {
             Some(turns) if starts => Arc::clone(&turns.policy),
             _ => policy,
         };
-        let commits = next_commits(&*self.store, position)?;
+        // Which roles there were is known so far and no further.
+        let until = turns.as_ref().map_or(base, |turns| turns.until);
+        let commits = next_commits(&*self.store, position, until)?;
         let entries = entries(commits, &policy, turns.as_ref());
         Ok(Replayed { entries, policy, turns })
     }
@@ -138,38 +137,33 @@ impl Registry {
             if !waiting() {
                 return Err(Kind::Internal("nobody waits for this replay any more".into()).into());
             }
-            let start = state.revision().before(STEP_BACK).max(revision);
-            let length =
-                usize::try_from(state.revision().get() - start.get()).unwrap_or(usize::MAX);
-            let commits = self.store.commits_after(start, length)?;
-            if commits.len() != length {
-                return Err(missing(start));
+            let commit = next_commit(&*self.store, state.revision().before(1))?;
+            if log::changes_roles(&commit) {
+                states.insert(commit.revision, state.clone());
             }
-            for commit in commits.iter().rev() {
-                if log::changes_roles(commit) {
-                    states.insert(commit.revision, state.clone());
-                }
-                state.undo(commit);
-            }
+            state.undo(&commit);
         }
         Ok(Turns { policy: Arc::clone(state.policy()), states, until })
     }
 }
 
-fn next_commits(store: &dyn Store, after: Revision) -> Result<Vec<Commit>, Error> {
-    let mut commits = store.commits_after(after, MAX_COMMITS)?;
-    let mut weight = 0;
-    let light = commits.iter().take_while(|commit| {
-        let fits = weight < MAX_WEIGHT;
-        weight += log::weight(commit);
-        fits
-    });
-    let light = light.count();
-    commits.truncate(light);
-    match commits.first() {
-        Some(first) if first.revision == after.next() => Ok(commits),
-        _ => Err(missing(after)),
+/// The commits after `after`, up to `until` and as many as may be kept.
+fn next_commits(store: &dyn Store, after: Revision, until: Revision) -> Result<Vec<Commit>, Error> {
+    let mut commits = Vec::new();
+    let (mut last, mut weight) = (after, 0);
+    while last < until && commits.len() < MAX_COMMITS && weight < MAX_WEIGHT {
+        let commit = next_commit(store, last)?;
+        last = commit.revision;
+        weight += log::weight(&commit);
+        commits.push(commit);
     }
+    Ok(commits)
+}
+
+/// The commit after `after`. They are read one by one, since one alone may be large.
+fn next_commit(store: &dyn Store, after: Revision) -> Result<Commit, Error> {
+    let next = store.commits_after(after, 1)?.pop();
+    next.filter(|commit| commit.revision == after.next()).ok_or_else(|| missing(after))
 }
 
 fn entries(commits: Vec<Commit>, policy: &Arc<Policy>, turns: Option<&Turns>) -> Vec<Arc<Entry>> {
