@@ -49,6 +49,11 @@ impl Log {
         self.oldest.store(oldest.get(), Ordering::Relaxed);
     }
 
+    /// Adds a commit as if it had been written.
+    pub fn append(&self, commit: Commit) {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit);
+    }
+
     /// The commits that were ever written.
     pub fn commits(&self) -> Vec<Commit> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -108,7 +108,7 @@ pub struct Registry {
     pages: Pages,
     retention: Retention,
     /// As many readers of the store's log at a time as there are cores.
-    replays: Semaphore,
+    replays: Arc<Semaphore>,
     replicas: Replicas,
     sightings: Sightings,
     audit_key: PublicKey,
@@ -205,7 +205,7 @@ impl Registry {
         let snapshot = Snapshot::of(state);
         let current = Arc::new(Current::at(snapshot, audit_head, options.tail));
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let replays = Semaphore::new(cores);
+        let replays = Arc::new(Semaphore::new(cores));
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let (retention, audit_key) = (options.retention, options.audit_key.public_key());
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);

@@ -28,6 +28,11 @@ impl Batch {
         self.events.is_empty()
     }
 
+    /// The revision of the last event, if there is one.
+    pub fn last(&self) -> Option<Revision> {
+        (!self.is_empty()).then_some(self.last)
+    }
+
     /// The message, from a watcher that has told everything up to `progress`; `None` while it
     /// tells the state.
     pub fn finish(self, progress: Option<Revision>, synced: bool) -> WatchAllowedPartnersResponse {

@@ -9,6 +9,7 @@ use tonic::Status;
 use super::{Standing, encode::Batch, places::Place};
 use crate::{
     auth::{Caller, layer::Rejection},
+    domain::Revision,
     grpc::status,
     proto::watch::WatchAllowedPartnersResponse,
     registry::watch::{Stop, Watcher},
@@ -29,6 +30,8 @@ pub(super) struct Feed {
     progress_interval: Duration,
     /// When the client wants to hear of progress again.
     progress_due: Instant,
+    /// The revision of which the client has a part and waits for the rest, if there is any.
+    unfinished: Option<Revision>,
     /// Set to the earlier of the two, or earlier still.
     timer: Pin<Box<Sleep>>,
     /// What is said last, once the rest has been said.
@@ -55,6 +58,7 @@ impl Feed {
             good_until,
             progress_interval,
             progress_due,
+            unfinished: None,
             timer: Box::pin(sleep_until(good_until.min(progress_due))),
             farewell: None,
             _place: place,
@@ -118,12 +122,20 @@ impl Feed {
     }
 
     fn owes_progress(&self) -> bool {
-        Instant::now() >= self.progress_due && !self.tells_state()
+        let Some(progress) = self.watcher.progress() else { return false };
+        // The rest may be nothing that this client is told of.
+        let finished = self.unfinished.is_some_and(|revision| revision <= progress);
+        finished || Instant::now() >= self.progress_due
     }
 
     fn message(&mut self, batch: Batch, synced: bool) -> WatchAllowedPartnersResponse {
         self.progress_due = Instant::now() + self.progress_interval;
-        batch.finish(self.watcher.progress(), synced)
+        let progress = self.watcher.progress();
+        self.unfinished = batch
+            .last()
+            .or(self.unfinished)
+            .filter(|revision| progress.is_none_or(|progress| progress < *revision));
+        batch.finish(progress, synced)
     }
 
     /// A last word about progress, and then the end.

@@ -74,7 +74,7 @@ impl Partners {
         let mut broken = Broken::default();
         let wish = Wish::parse(&begun.message, &mut broken);
         let Wish { query, progress_interval } = complete(wish, broken)?;
-        let watcher = self.registry.watch(&permit, begun.call.clone(), query);
+        let watcher = self.registry.watch(&permit, begun.call.clone(), query)?;
         let standing = Arc::clone(self.streams.standing());
         let mut feed = Feed::new(watcher, standing, caller, progress_interval, place);
         // What is wrong with the start is the answer, not the first message.

@@ -25,7 +25,7 @@ pub use event::{Event, EventKind, Subject};
 use replay::Turns;
 use sight::Sight;
 
-use super::{Error, Registry, Snapshot, log::Entry};
+use super::{Error, Kind, Registry, Snapshot, log::Entry};
 use crate::{
     auth::{Call, Permit, Policy, permit::WatchPartners},
     domain::{AllowedPartner, DomainName, Revision, filter::Filter},
@@ -137,20 +137,28 @@ impl Registry {
     ///
     /// The permit is for the start; for every change of the roles the watcher gets itself a new
     /// one with `call`, which must be the call that the permit was given to.
+    ///
+    /// # Errors
+    /// [`Kind::Compacted`] if what follows the start is no longer kept, whether or not it
+    /// is still in memory.
     pub fn watch(
         self: &Arc<Self>,
         _permit: &Permit<WatchPartners>,
         call: Call,
         query: WatchQuery,
-    ) -> Watcher {
+    ) -> Result<Watcher, Error> {
         let bell = self.current.bell.subscribe();
         let state = self.snapshot();
         let now = Arc::new(Sight::under(state.policy(), &call));
+        let oldest = state.oldest_revision();
+        if matches!(query.start, Start::After(revision) if revision.next() < oldest) {
+            return Err(Kind::Compacted { oldest }.into());
+        }
         let (position, stage) = match query.start {
             Start::State => (state.revision(), Stage::State(Walk::over(state))),
             Start::After(revision) => (revision, Stage::Start),
         };
-        Watcher {
+        Ok(Watcher {
             registry: Arc::clone(self),
             call,
             filter: query.filter,
@@ -161,7 +169,7 @@ impl Registry {
             stage,
             replayed: VecDeque::new(),
             turns: None,
-        }
+        })
     }
 }
 
@@ -172,22 +180,23 @@ impl Watcher {
     pub fn progress(&self) -> Option<Revision> {
         match self.stage {
             Stage::State(_) => None,
-            Stage::Start | Stage::Between | Stage::Entry(_) => {
-                Some(self.position.min(*self.bell.borrow()))
-            }
+            Stage::Start => Some(self.position.min(*self.bell.borrow())),
+            // What is there to be told is there a moment before the bell rings.
+            Stage::Between | Stage::Entry(_) => Some(self.position),
         }
     }
 
     /// Whether the log in memory begins too late for it.
     pub fn is_behind(&self) -> bool {
-        let base = self.registry.current.tail.load().base();
+        // The log in memory may already begin after a revision for which the bell has yet to ring.
+        let base = self.registry.current.tail.load().base().min(*self.bell.borrow());
         matches!(self.stage, Stage::Start | Stage::Between) && self.position < base
     }
 
     /// Takes note of the roles in force now.
     ///
     /// # Errors
-    /// [`super::Kind::Denied`] if they no longer let the caller watch.
+    /// [`Kind::Denied`] if they no longer let the caller watch.
     pub fn renew(&mut self) -> Result<(), Error> {
         let current = self.registry.current.snapshot.load();
         if !self.now.is_under(current.policy()) {
@@ -205,7 +214,7 @@ impl Watcher {
     /// Tells the sink what comes next.
     ///
     /// # Errors
-    /// [`super::Kind::Internal`] if the log contradicts itself.
+    /// [`Kind::Internal`] if the log contradicts itself.
     pub fn advance(&mut self, sink: &mut impl Sink) -> Result<Stop, Error> {
         let last = *self.bell.borrow_and_update();
         let mut looks = LOOKS;
@@ -354,5 +363,5 @@ impl Walk {
 
 fn contradiction(entry: &Entry) -> Error {
     let revision = entry.commit().revision;
-    super::Kind::Internal(format!("the state after revision {revision} is not at hand")).into()
+    Kind::Internal(format!("the state after revision {revision} is not at hand")).into()
 }

@@ -15,18 +15,16 @@ use crate::{
     registry::{
         Kind, Options,
         log::{Tail, TailLimits},
+        memory::Log,
     },
-    store::{
-        Commit,
-        sled::{SledOptions, SledStore},
-    },
+    store::{Commit, Store},
 };
 
 /// A registry, the caller who watches it, and a writer that gets by without use cases.
 struct Rig {
     registry: Arc<Registry>,
     call: Call,
-    _folder: tempfile::TempDir,
+    log: Arc<Log>,
 }
 
 /// Keeps the events in short.
@@ -80,10 +78,15 @@ fn actor() -> Actor {
 
 impl Rig {
     fn new(first: &Arc<Policy>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(SledStore::open(folder.path(), &SledOptions::default()).unwrap());
-        let limits = TailLimits { commits: 100, bytes: usize::MAX };
+        Self::with_tail(100, first)
+    }
+
+    /// With so many commits in memory.
+    fn with_tail(commits: usize, first: &Arc<Policy>) -> Self {
+        let log = Arc::<Log>::default();
+        let limits = TailLimits { commits, bytes: usize::MAX };
         let options = Options { tail: limits, ..Options::for_tests() };
+        let store = Arc::clone(&log) as Arc<dyn Store>;
         let registry = Arc::new(Registry::open(store, options).unwrap());
         let caller = Caller {
             subject: "somebody".into(),
@@ -100,10 +103,10 @@ impl Rig {
         state.set_policy(Arc::clone(first));
         registry.current.tail.store(Arc::new(Tail::after(&state, limits)));
         registry.current.publish(state, []);
-        Self { registry, call, _folder: folder }
+        Self { registry, call, log }
     }
 
-    /// Makes this change the next commit, in memory alone.
+    /// Makes this change the next commit.
     fn publish(&self, change: impl FnOnce(&mut Snapshot, Revision) -> Vec<Change>) {
         let before = self.registry.snapshot();
         let mut state = Snapshot::clone(&before);
@@ -113,6 +116,7 @@ impl Rig {
         let turned = !Arc::ptr_eq(before.policy(), state.policy());
         let turn = turned.then(|| state.clone());
         let commit = Commit { revision, time: Timestamp::now(), actor: actor(), changes };
+        self.log.append(commit.clone());
         let entry = Entry::new(commit, Arc::clone(state.policy()), turn);
         self.registry.current.publish(state, [entry]);
     }
@@ -137,7 +141,7 @@ impl Rig {
     fn watch(&self, start: Start) -> Watcher {
         let permit = self.registry.policy().permit(&self.call, Purpose::Commit).unwrap();
         let query = WatchQuery { start, ..WatchQuery::default() };
-        self.registry.watch(&permit, self.call.clone(), query)
+        self.registry.watch(&permit, self.call.clone(), query).unwrap()
     }
 }
 
@@ -231,6 +235,46 @@ fn a_start_in_the_past_goes_by_the_roles_of_then() {
     assert_eq!(ahead.progress(), Some(Revision::new(6)));
     rig.put("c.in.example");
     assert_eq!(told(&mut ahead), ["7 Modified c.in.example before after"]);
+}
+
+#[tokio::test]
+async fn what_is_read_of_the_store_ends_where_the_roles_are_no_longer_known() {
+    let rig = Rig::with_tail(2, &watching(&["*.in.example"]));
+    let mut watcher = rig.watch(Start::State);
+    assert_eq!(told(&mut watcher), [""; 0]);
+    rig.put("b.out.example");
+    rig.put("a.in.example");
+    // From here on the log is in memory, and only it has the state after the change of the roles.
+    rig.turn(&watching(&[]));
+    rig.put("b.out.example");
+    let mut notes = Notes::default();
+    watcher.renew().unwrap();
+    assert_eq!(watcher.advance(&mut notes).unwrap(), Stop::Behind);
+    watcher.catch_up().await.unwrap();
+    while watcher.advance(&mut notes).unwrap() != Stop::Bell {}
+    assert_eq!(
+        notes.0,
+        [
+            "2 Added a.in.example after",
+            "3 Added b.out.example after",
+            "4 Modified b.out.example before after"
+        ]
+    );
+}
+
+#[test]
+fn a_start_whose_history_is_gone_is_refused_though_it_is_still_in_memory() {
+    let rig = Rig::new(&watching(&[]));
+    (1..=5).for_each(|number| rig.put(&format!("p{number}.in.example")));
+    let mut state = Snapshot::clone(&rig.registry.snapshot());
+    state.forget(Revision::new(4), &[]);
+    rig.registry.current.publish(state, []);
+    let permit = || rig.registry.policy().permit(&rig.call, Purpose::Commit).unwrap();
+    let query = WatchQuery { start: Start::After(Revision::new(2)), ..WatchQuery::default() };
+    let gone = rig.registry.watch(&permit(), rig.call.clone(), query).unwrap_err();
+    assert!(matches!(gone.kind, Kind::Compacted { oldest } if oldest == Revision::new(4)));
+    assert_eq!(told(&mut rig.watch(Start::After(Revision::new(3)))).len(), 2);
+    assert_eq!(told(&mut rig.watch(Start::State)).len(), 5);
 }
 
 #[test]

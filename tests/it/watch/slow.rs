@@ -1,6 +1,8 @@
 //! Streams that fall behind, break off and come back, and revisions that are too large for one
 //! message.
 
+use std::time::{Duration, Instant};
+
 use partnerd::proto::v1::WatchAllowedPartnersRequest;
 use tokio::sync::watch as told;
 use tonic::Code;
@@ -59,6 +61,28 @@ async fn a_large_state_and_a_large_revision_come_in_pieces_that_say_so() {
     assert!(sizes.iter().all(|size| *size <= 512), "{sizes:?}");
     assert!(sizes.len() >= 4, "{sizes:?}");
     assert_eq!(check(&chronicle.history, &everything, &[session]), Ok(()));
+}
+
+#[tokio::test]
+async fn a_revision_whose_rest_is_filtered_out_is_completed_at_once() {
+    /// As many events as one message takes.
+    const SEEN: usize = 512;
+    /// Unless the client asks for another.
+    const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+    let server = TestServer::start().await;
+    let mut chronicle = Chronicle::of(&server).await;
+    let seen = (0..SEEN).map(|number| format!("a{number:04}.seen.example"));
+    let rest = (0..100).map(|number| format!("b{number:04}.hidden.example"));
+    let (mut watch, _) =
+        server.admin().watch_filtered("name = \"allowedPartners/*.seen.example\"").await;
+    chronicle.upsert(&seen.chain(rest).collect::<Vec<_>>(), "jo").await;
+    let first = watch.next().await;
+    assert_eq!((first.events.len(), first.more_of_this_revision), (SEEN, true));
+    let asked = Instant::now();
+    let rest = watch.next().await;
+    assert_eq!((rest.events.len(), rest.more_of_this_revision), (0, false));
+    assert_eq!(rest.progress_revision, 1);
+    assert!(asked.elapsed() < PROGRESS_INTERVAL, "it must not wait for the next sign of life");
 }
 
 #[tokio::test]
