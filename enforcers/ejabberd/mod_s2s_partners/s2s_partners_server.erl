@@ -139,11 +139,25 @@ use_settings(#{path := Path, set := #{settings := Settings}}) ->
     #{<<"stream_inactivity_timeout">> := Inactivity} = Settings,
     ejabberd_config:set_option(s2s_timeout, Inactivity * 1000),
     [ejabberd_config:set_option({s2s_timeout, Host}, Inactivity * 1000) || Host <- ejabberd_config:get_option(hosts)],
-    case passphrase(Path, Settings) of
-        {ok, Passphrase} -> ejabberd_config:set_option(shared_key, Passphrase);
+    use_passphrase(passphrase(Path, Settings));
+use_settings(_) -> ok.
+
+%% Beside the key in force the configured one is kept, over a crash of this process too: a key that is
+%% not ours is the configuration's, read at the start or by a reload.
+use_passphrase({ok, Passphrase}) ->
+    Configured = case {ejabberd_config:get_option(shared_key), persistent_term:get(?MODULE, none)} of
+                     {Ours, {Ours, Before}} -> Before;
+                     {Other, _} -> Other
+                 end,
+    persistent_term:put(?MODULE, {Passphrase, Configured}),
+    ejabberd_config:set_option(shared_key, Passphrase);
+use_passphrase(none) ->
+    case {ejabberd_config:get_option(shared_key), persistent_term:get(?MODULE, none)} of
+        {Ours, {Ours, Configured}} -> ejabberd_config:set_option(shared_key, Configured);
         _ -> ok
     end;
-use_settings(_) -> ok.
+%% What cannot be read is said in the answer, and changes nothing.
+use_passphrase({error, _}) -> ok.
 
 passphrase(Path, #{<<"dialback_passphrase">> := Name}) ->
     case file:read_file(filename:join(filename:dirname(Path), Name)) of
