@@ -6,7 +6,7 @@
 %% over all partners: what is counted is kept in `marks`, and when partners expire in `expiries`.
 -module(s2s_partners_set).
 
--export([new/0, delete/1, header/1, delta_header/1, add_line/2, finish/2, apply_delta/3]).
+-export([new/0, delete/1, header/1, delta_header/1, add_line/2, finish/2, renewed/2, apply_delta/3]).
 -export([judge/3, digest/1, census/2, next_expiry/2]).
 
 -define(FORMAT, 1).
@@ -218,6 +218,12 @@ add_line(Line, #{digest := Digest} = Set) ->
 finish(#{<<"digest">> := Expected, <<"generation">> := Generation}, Set) ->
     digest(Set) =:= Expected orelse refuse("the base's digest does not agree with its content", []),
     Set#{generation := Generation}.
+
+%% The set under the generation of a base that has its content, or `false`.
+-spec renewed(map(), set()) -> set() | false.
+renewed(#{<<"digest">> := Digest, <<"partners">> := Count, <<"generation">> := Generation}, #{count := Count} = Set) ->
+    digest(Set) =:= Digest andalso Set#{generation := Generation};
+renewed(_, _) -> false.
 
 %% Puts a delta in force, whole or not at all.
 -spec apply_delta(map(), [binary()], set()) -> set().
