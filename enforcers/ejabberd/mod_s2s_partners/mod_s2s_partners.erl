@@ -16,7 +16,7 @@
 -export([apply_file/1, status/1, config_reloaded/0, is_closed_without_us/0]).
 -export([allow_host/3, in_init/2, in_recv/3, in_authenticated/3, receive_packet/1]).
 -export([out_init/2, out_recv/3, out_authenticated/2, out_downgraded/2, out_tls_verify/2]).
--export([recheck_in/2, recheck_out/2]).
+-export([recheck_in/2, recheck_out/2, violation/1]).
 
 %% ------------------------------------------------------------------ the module
 
@@ -117,11 +117,14 @@ uses_tls(#{sasl := Sasl, dialback_tls := Tls}) -> Sasl orelse Tls.
 
 is_encrypted(State) -> maps:get(stream_encrypted, State, false).
 
-%% Why `Domain`, authenticated by `Mechanism` on this stream, is not within its terms; `none` if it is.
-violation(Domain, Mechanism, State) ->
+violation(Domain, Mechanism, State) -> violation({Domain, Mechanism, is_encrypted(State)}).
+
+%% Why a domain that was authenticated so is not within its terms; `none` if it is.
+-spec violation(s2s_partners_streams:claim()) -> none | binary().
+violation({Domain, Mechanism, IsEncrypted}) ->
     case s2s_partners_server:judge(Domain) of
         {ok, Partner} ->
-            case is_permitted(Mechanism, Partner, is_encrypted(State)) of
+            case is_permitted(Mechanism, Partner, IsEncrypted) of
                 true -> none;
                 false when Mechanism =:= external -> <<"SASL EXTERNAL is not used with this domain">>;
                 false -> <<"Dialback is not accepted on this stream">>
@@ -194,7 +197,7 @@ in_authenticated(State, true, Domain) ->
 in_authenticated(State, false, _Domain) -> State.
 
 admit_in(Domain, Mechanism, State) ->
-    case s2s_partners_streams:admit(in, Domain, self()) of
+    case s2s_partners_streams:admit(in, {Domain, Mechanism, is_encrypted(State)}, self()) of
         ok ->
             Mechanisms = maps:get(partner_mechanisms, State, #{}),
             State#{partner_mechanisms => Mechanisms#{Domain => Mechanism}};
@@ -289,7 +292,7 @@ out_violation(Domain, external, State) ->
 out_violation(Domain, dialback, State) -> violation(Domain, dialback, State).
 
 admit_out(Domain, Mechanism, State) ->
-    case s2s_partners_streams:admit(out, Domain, self()) of
+    case s2s_partners_streams:admit(out, {Domain, Mechanism, is_encrypted(State)}, self()) of
         ok -> State#{partner_mechanisms => #{Domain => Mechanism}};
         {refused, Why} -> {stop, refuse_out(Why, State)}
     end.

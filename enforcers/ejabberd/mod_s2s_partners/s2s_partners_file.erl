@@ -89,7 +89,7 @@ read_base(Path, Place, Set) ->
                  {ok, Opened} -> Opened;
                  {error, Why} -> refuse("~ts cannot be opened: ~ts", [Path, file:format_error(Why)])
              end,
-    try read_content(Device) of
+    try read_content(Device, Set) of
         {Result, Offset, New} ->
             close(Place),
             {Result, #{stamp => Stamp, device => Device, offset => Offset}, New}
@@ -102,7 +102,9 @@ read_base(Path, Place, Set) ->
 close(#{device := Device}) -> file:close(Device);
 close(#{}) -> ok.
 
-read_content(Device) ->
+%% A base with the content in force and no deltas is not parsed again: rewriting the file costs the
+%% server nothing. With deltas it is, lest the set in force go back and come forward again with them.
+read_content(Device, InForce) ->
     {HeaderLine, Rest} = case binary:split(tail(Device, 0), <<"\n">>) of
                              [First, Others] -> {First, Others};
                              _ -> refuse("the file is empty", [])
@@ -111,6 +113,12 @@ read_content(Device) ->
     byte_size(Rest) >= Bytes orelse refuse("the base is cut short", []),
     <<Body:Bytes/binary, Deltas/binary>> = Rest,
     Ends = byte_size(HeaderLine) + 1 + Bytes,
+    case Deltas =:= <<>> andalso s2s_partners_set:renewed(Header, InForce) of
+        false -> parse_content(Header, Count, Body, Deltas, Ends);
+        Renewed -> {ok, Ends, Renewed}
+    end.
+
+parse_content(Header, Count, Body, Deltas, Ends) ->
     New = s2s_partners_set:new(),
     try
         Lines = lines(Body),

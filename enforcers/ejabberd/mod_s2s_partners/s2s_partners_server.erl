@@ -1,7 +1,8 @@
 %% Holds the set, applies what is new in the file, and sees to it that every stream obeys.
 %%
 %% Streams judge for themselves, from ETS, and never wait for this process. After every change it asks each
-%% of them to look at itself, and the answer to the agent waits for all: acknowledged means in force.
+%% of them to look at itself, and the answer to the agent waits for those that must change or go:
+%% acknowledged means in force.
 -module(s2s_partners_server).
 
 -behaviour(gen_server).
@@ -14,7 +15,7 @@
 -define(VERSION, <<"1.0.0">>).
 -define(FORMAT, 1).
 -define(MOST_SESSIONS, 1000).
-%% How long a stream may take to look at itself before it is killed, in milliseconds.
+%% How long a stream that must change or go may take to do so before it is killed, in milliseconds.
 -define(PATIENCE, 2000).
 
 %% ------------------------------------------------------------------ for streams and commands
@@ -74,8 +75,10 @@ handle_info(_, State) -> {noreply, State}.
 
 now_() -> erlang:system_time(second).
 
+%% A moment in the future counts as now: kept as it is, it would put the lease off.
 heard(At, #{heard := Before} = State) when At > 0 ->
-    State#{heard := case Before of undefined -> At; _ -> max(At, Before) end};
+    Latest = case Before of undefined -> At; _ -> max(At, Before) end,
+    State#{heard := min(Latest, now_())};
 heard(_, State) -> State.
 
 %% ------------------------------------------------------------------ applying
@@ -136,11 +139,25 @@ use_settings(#{path := Path, set := #{settings := Settings}}) ->
     #{<<"stream_inactivity_timeout">> := Inactivity} = Settings,
     ejabberd_config:set_option(s2s_timeout, Inactivity * 1000),
     [ejabberd_config:set_option({s2s_timeout, Host}, Inactivity * 1000) || Host <- ejabberd_config:get_option(hosts)],
-    case passphrase(Path, Settings) of
-        {ok, Passphrase} -> ejabberd_config:set_option(shared_key, Passphrase);
+    use_passphrase(passphrase(Path, Settings));
+use_settings(_) -> ok.
+
+%% Beside the key in force the configured one is kept, over a crash of this process too: a key that is
+%% not ours is the configuration's, read at the start or by a reload.
+use_passphrase({ok, Passphrase}) ->
+    Configured = case {ejabberd_config:get_option(shared_key), persistent_term:get(?MODULE, none)} of
+                     {Ours, {Ours, Before}} -> Before;
+                     {Other, _} -> Other
+                 end,
+    persistent_term:put(?MODULE, {Passphrase, Configured}),
+    ejabberd_config:set_option(shared_key, Passphrase);
+use_passphrase(none) ->
+    case {ejabberd_config:get_option(shared_key), persistent_term:get(?MODULE, none)} of
+        {Ours, {Ours, Configured}} -> ejabberd_config:set_option(shared_key, Configured);
         _ -> ok
     end;
-use_settings(_) -> ok.
+%% What cannot be read is said in the answer, and changes nothing.
+use_passphrase({error, _}) -> ok.
 
 passphrase(Path, #{<<"dialback_passphrase">> := Name}) ->
     case file:read_file(filename:join(filename:dirname(Path), Name)) of
@@ -151,25 +168,34 @@ passphrase(_, _) -> none.
 
 %% ------------------------------------------------------------------ looking at every stream
 
-%% Asks every stream to look at itself, and waits. Who does not answer in time is killed: it may be
-%% stuck in a send, and it must not deliver anything after the acknowledgement.
+%% Asks every stream to look at itself, and waits for the authenticated ones that are too many or break
+%% their terms. Who of them does not answer in time is killed: it may be stuck in a send, and it must not
+%% deliver anything after the acknowledgement. For the others nothing changes, or they are not
+%% authenticated yet: those may be connecting, with stanzas in their queue, and pass a gate when they are.
 enforce() ->
     Surplus = s2s_partners_streams:surplus(),
-    Asked = [ask(Pid, fun ejabberd_s2s_in:update_state/2, recheck_in, Surplus) || Pid <- children(ejabberd_s2s_in_sup)]
-        ++ [ask(Pid, fun ejabberd_s2s_out:update_state/2, recheck_out, Surplus) || Pid <- children(ejabberd_s2s_out_sup)],
+    Violating = s2s_partners_streams:violating(),
+    Asked = lists:append(
+              [[ask(Pid, UpdateState, Function, lists:member(Pid, Surplus), is_map_key(Pid, Violating)) || Pid <- children(Supervisor)]
+               || {Supervisor, UpdateState, Function} <- [{ejabberd_s2s_in_sup, fun ejabberd_s2s_in:update_state/2, recheck_in},
+                                                          {ejabberd_s2s_out_sup, fun ejabberd_s2s_out:update_state/2, recheck_out}]]),
     Deadline = erlang:monotonic_time(millisecond) + ?PATIENCE,
     Closed = [Pid || {Pid, Monitor} <- Asked, is_closed(Pid, Monitor, Deadline)],
-    s2s_partners_streams:forget(Closed),
+    s2s_partners_streams:forget(Closed, Violating),
     length(Closed).
 
 children(Supervisor) ->
     [Pid || {_, Pid, _, _} <- supervisor:which_children(Supervisor), is_pid(Pid)].
 
-ask(Pid, UpdateState, Function, Surplus) ->
+ask(Pid, UpdateState, Function, false, false) ->
+    UpdateState(Pid, {?MODULE, Function, [false, nobody]}),
+    {Pid, unwatched};
+ask(Pid, UpdateState, Function, IsSurplus, _IsViolating) ->
     Monitor = monitor(process, Pid),
-    UpdateState(Pid, {?MODULE, Function, [lists:member(Pid, Surplus), {self(), Monitor}]}),
+    UpdateState(Pid, {?MODULE, Function, [IsSurplus, {self(), Monitor}]}),
     {Pid, Monitor}.
 
+is_closed(_, unwatched, _) -> false;
 is_closed(Pid, Monitor, Deadline) ->
     receive
         {looked, Monitor, Closed} ->
@@ -188,6 +214,7 @@ recheck_in(State, IsSurplus, Asker) ->
 recheck_out(State, IsSurplus, Asker) ->
     looked(State, mod_s2s_partners:recheck_out(State, IsSurplus), Asker).
 
+looked(_, After, nobody) -> After;
 looked(Before, After, {Asker, Monitor}) ->
     Asker ! {looked, Monitor, not is_over(Before) andalso is_over(After)},
     After.

@@ -6,7 +6,7 @@
 %% over all partners: what is counted is kept in `marks`, and when partners expire in `expiries`.
 -module(s2s_partners_set).
 
--export([new/0, delete/1, header/1, delta_header/1, add_line/2, finish/2, apply_delta/3]).
+-export([new/0, delete/1, header/1, delta_header/1, add_line/2, finish/2, renewed/2, apply_delta/3]).
 -export([judge/3, digest/1, census/2, next_expiry/2]).
 
 -define(FORMAT, 1).
@@ -165,13 +165,22 @@ insert(#{domain := Domain, names := Own, expires := At} = Partner, Set) ->
     [ets:insert(Expiries, {{At, Domain}}) || is_integer(At)],
     Set#{count := Count + 1, marked := add_marks(1, Partner, Marked)}.
 
-drop(#{domain := Domain, names := Own, expires := At} = Partner, Set) ->
+%% Drops what is left of `Old` after the partners in `Come`, by domain, were inserted: streams look up
+%% while this goes on, and who is allowed before and after must be so in between.
+drop(#{domain := Domain} = Old, Come, Set) ->
     #{names := Names, partners := Partners, marks := Marks, expiries := Expiries, count := Count, marked := Marked} = Set,
-    [ets:delete(Names, Name) || Name <- Own],
-    ets:delete(Partners, Domain),
-    [ets:delete(Marks, {Mark, Domain}) || Mark <- marks(Partner)],
-    ets:delete(Expiries, {At, Domain}),
-    Set#{count := Count - 1, marked := add_marks(-1, Partner, Marked)}.
+    {OwnNames, OwnMarks, OwnExpiries} = traces(Old),
+    {NewNames, NewMarks, NewExpiries} = case Come of
+                                            #{Domain := New} -> traces(New);
+                                            #{} -> ets:delete(Partners, Domain), {[], [], []}
+                                        end,
+    [ets:delete_object(Names, {Name, Domain}) || Name <- OwnNames -- NewNames],
+    [ets:delete(Marks, {Mark, Domain}) || Mark <- OwnMarks -- NewMarks],
+    [ets:delete(Expiries, {At, Domain}) || At <- OwnExpiries -- NewExpiries],
+    Set#{count := Count - 1, marked := add_marks(-1, Old, Marked)}.
+
+traces(#{names := Names, expires := At} = Partner) ->
+    {Names, marks(Partner), [At || is_integer(At)]}.
 
 marks(#{sasl := Sasl, dialback_tls := Tls, dialback_tcp := Tcp} = Partner) ->
     [Mark || {Mark, true} <- [{no_tls, not (Sasl orelse Tls)}, {no_sasl, Tls andalso not Sasl}, {dialback, Tls orelse Tcp},
@@ -210,6 +219,12 @@ finish(#{<<"digest">> := Expected, <<"generation">> := Generation}, Set) ->
     digest(Set) =:= Expected orelse refuse("the base's digest does not agree with its content", []),
     Set#{generation := Generation}.
 
+%% The set under the generation of a base that has its content, or `false`.
+-spec renewed(map(), set()) -> set() | false.
+renewed(#{<<"digest">> := Digest, <<"partners">> := Count, <<"generation">> := Generation}, #{count := Count} = Set) ->
+    digest(Set) =:= Digest andalso Set#{generation := Generation};
+renewed(_, _) -> false.
+
 %% Puts a delta in force, whole or not at all.
 -spec apply_delta(map(), [binary()], set()) -> set().
 apply_delta(#{<<"base">> := Base, <<"generation">> := Generation, <<"digest">> := After}, Lines, Set) ->
@@ -223,7 +238,9 @@ apply_delta(#{<<"base">> := Base, <<"generation">> := Generation, <<"digest">> :
     Gone = [Old || Old <- maps:values(Touched), Old =/= new],
     Digest = lists:foldl(fun(#{hash := Hash}, Sum) -> combine(Sum, Hash) end, digest_with_settings(Parsed, Set), Gone ++ Come),
     string:lowercase(hex(Digest)) =:= After orelse refuse("the delta to generation ~b does not lead to its digest", [Generation]),
-    Changed = lists:foldl(fun insert/2, lists:foldl(fun drop/2, Set, Gone), Come),
+    ByDomain = maps:from_list([{Domain, Partner} || #{domain := Domain} = Partner <- Come]),
+    Inserted = lists:foldl(fun insert/2, Set, Come),
+    Changed = lists:foldl(fun(Old, Rest) -> drop(Old, ByDomain, Rest) end, Inserted, Gone),
     with_settings(Parsed, Changed#{digest := Digest, generation := Generation}).
 
 %% The domains of the delta with the partner that is there now, or `new`.

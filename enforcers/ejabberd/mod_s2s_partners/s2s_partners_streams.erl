@@ -6,18 +6,22 @@
 
 -behaviour(gen_server).
 
--export([start_link/0, admit/3, surplus/0, sessions/1, forget/1]).
+-export([start_link/0, admit/3, surplus/0, violating/0, sessions/1, forget/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -type direction() :: in | out.
+%% A domain, how it was authenticated, and whether the stream is encrypted.
+-type claim() :: {binary(), external | dialback, boolean()}.
+-export_type([claim/0]).
 
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% Admits an authenticated stream of the calling process, if the limits leave room. A further domain on
-%% an admitted stream takes no more room. Whatever goes wrong here is a refusal.
--spec admit(direction(), binary(), pid()) -> ok | {refused, binary()}.
-admit(Direction, Name, Pid) ->
-    try gen_server:call(?MODULE, {admit, Direction, Name, Pid})
+%% an admitted stream takes no more room. Whatever goes wrong here is a refusal. The terms are judged
+%% once more: who is admitted after `violating` was asked is admitted under the terms of now.
+-spec admit(direction(), claim(), pid()) -> ok | {refused, binary()}.
+admit(Direction, Claim, Pid) ->
+    try gen_server:call(?MODULE, {admit, Direction, Claim, Pid})
     catch exit:_ -> {refused, <<"No list of partners is in force">>}
     end.
 
@@ -25,45 +29,59 @@ admit(Direction, Name, Pid) ->
 -spec surplus() -> [pid()].
 surplus() -> gen_server:call(?MODULE, surplus).
 
+%% The streams that carry domains which are no longer within their terms, with these domains.
+-spec violating() -> #{pid() => [claim()]}.
+violating() -> gen_server:call(?MODULE, violating).
+
 %% Partners with streams, by primary domain, at most `Most` of them.
 -spec sessions(pos_integer()) -> [map()].
 sessions(Most) -> gen_server:call(?MODULE, {sessions, Most}).
 
-%% These are closed; their processes may take a moment to end.
--spec forget([pid()]) -> ok.
-forget(Pids) -> gen_server:call(?MODULE, {forget, Pids}).
+%% These are closed, though their processes may take a moment to end; and those that were violating
+%% and are not closed have let go of the domains.
+-spec forget([pid()], #{pid() => [claim()]}) -> ok.
+forget(Closed, LetGo) -> gen_server:call(?MODULE, {forget, Closed, LetGo}).
 
 %% ------------------------------------------------------------------ the process
 
 %% `streams`: process to {number in order of admission, direction, the partner's primary domain}.
-init([]) -> {ok, #{streams => #{}, next => 0}}.
+%% `claims`: process to the domains it was admitted for, all of them.
+init([]) -> {ok, #{streams => #{}, claims => #{}, next => 0}}.
 
-handle_call({admit, Direction, Name, Pid}, _, #{streams := Streams} = State) ->
-    case {s2s_partners_server:judge(Name), s2s_partners_server:settings()} of
-        {{refused, _} = Refused, _} -> {reply, Refused, State};
-        {{ok, _}, _} when is_map_key(Pid, Streams) -> {reply, ok, State};
-        {{ok, Partner}, Settings} ->
+handle_call({admit, Direction, {Name, _, _} = Claim, Pid}, _, #{streams := Streams} = State) ->
+    case {mod_s2s_partners:violation(Claim), s2s_partners_server:judge(Name), s2s_partners_server:settings()} of
+        {none, {refused, _} = Refused, _} -> {reply, Refused, State};
+        {none, {ok, _}, _} when is_map_key(Pid, Streams) -> {reply, ok, claim(Pid, Claim, State)};
+        {none, {ok, Partner}, Settings} ->
             case room(Direction, Partner, Settings, Streams) of
-                ok -> {reply, ok, remember(Pid, Direction, Partner, State)};
+                ok -> {reply, ok, claim(Pid, Claim, remember(Pid, Direction, Partner, State))};
                 Refused -> {reply, Refused, State}
-            end
+            end;
+        {Why, _, _} -> {reply, {refused, Why}, State}
     end;
 handle_call(surplus, _, #{streams := Streams} = State) ->
     {reply, surplus(s2s_partners_server:settings(), Streams), State};
+handle_call(violating, _, #{claims := Claims} = State) ->
+    Broken = maps:map(fun(_, Own) -> [Claim || Claim <- Own, mod_s2s_partners:violation(Claim) =/= none] end, Claims),
+    {reply, maps:filter(fun(_, Own) -> Own =/= [] end, Broken), State};
 handle_call({sessions, Most}, _, #{streams := Streams} = State) ->
     {reply, counted(Most, Streams), State};
-handle_call({forget, Pids}, _, #{streams := Streams} = State) ->
-    {reply, ok, State#{streams := maps:without(Pids, Streams)}}.
+handle_call({forget, Closed, LetGo}, _, #{streams := Streams, claims := Claims} = State) ->
+    Kept = maps:map(fun(Pid, Own) -> Own -- maps:get(Pid, LetGo, []) end, maps:without(Closed, Claims)),
+    {reply, ok, State#{streams := maps:without(Closed, Streams), claims := Kept}}.
 
 handle_cast(_, State) -> {noreply, State}.
 
-handle_info({'DOWN', _, process, Pid, _}, #{streams := Streams} = State) ->
-    {noreply, State#{streams := maps:remove(Pid, Streams)}};
+handle_info({'DOWN', _, process, Pid, _}, #{streams := Streams, claims := Claims} = State) ->
+    {noreply, State#{streams := maps:remove(Pid, Streams), claims := maps:remove(Pid, Claims)}};
 handle_info(_, State) -> {noreply, State}.
 
 remember(Pid, Direction, #{domain := Domain}, #{streams := Streams, next := Number} = State) ->
     monitor(process, Pid),
     State#{streams := Streams#{Pid => {Number, Direction, Domain}}, next := Number + 1}.
+
+claim(Pid, Claim, #{claims := Claims} = State) ->
+    State#{claims := Claims#{Pid => lists:usort([Claim | maps:get(Pid, Claims, [])])}}.
 
 %% ------------------------------------------------------------------ limits
 

@@ -28,13 +28,11 @@ local function everywhere(name)
 	return true
 end
 
--- What stands in a partner's line.
-local USES_DIALBACK, GOES_WITHOUT_TLS = '"DIALBACK_OVER_', '"DIALBACK_OVER_TCP"'
-
-local function unenforced_property(list, set, property, reason, text)
+-- `mark`: which partners it concerns; none for a setting.
+local function unenforced_property(list, set, property, reason, mark)
 	local count, examples = 0, {}
-	if text then
-		count, examples = set:census(text)
+	if mark then
+		count, examples = set:census(mark)
 		if count == 0 then return end
 	end
 	list[#list + 1] = { property = property, reason = reason, partners = count, examples = array(examples) }
@@ -42,12 +40,12 @@ end
 
 local function about_partners(list, set)
 	if refuses_dialback() then
-		unenforced_property(list, set, "dialback_enabled", "s2s_secure_auth is on, so dialback is refused for everybody", USES_DIALBACK)
+		unenforced_property(list, set, "dialback_enabled", "s2s_secure_auth is on, so dialback is refused for everybody", "dialback")
 	elseif not everywhere("dialback") then
-		unenforced_property(list, set, "dialback_enabled", "mod_dialback is not loaded on every host", USES_DIALBACK)
+		unenforced_property(list, set, "dialback_enabled", "mod_dialback is not loaded on every host", "dialback")
 	end
 	if demands_tls() then
-		unenforced_property(list, set, "tls_negotiation", "s2s_require_encryption is on, so TLS is required for everybody", GOES_WITHOUT_TLS)
+		unenforced_property(list, set, "tls_negotiation", "s2s_require_encryption is on, so TLS is required for everybody", "without_tls")
 	end
 end
 

@@ -57,10 +57,11 @@ local function judge(name)
 	return follower.set:judge(name, now)
 end
 
+-- A moment in the future counts as now: kept as it is, it would put the lease off.
 local function note_heard(text)
 	local heard = tonumber(text)
 	if not heard or heard <= 0 then return end
-	heard_at = math.max(heard_at or 0, heard)
+	heard_at = math.min(math.max(heard_at or 0, heard), os.time())
 end
 
 ---------------------------------------------------------------- applying
@@ -87,6 +88,15 @@ local function finish(ok, err)
 		module:log("error", "Keeping generation %d: %s", follower.set.generation, err)
 	end
 	return closed
+end
+
+-- The same when an error is thrown: who waits must hear of it, and the next application must begin.
+local function finish_surely(ok, err)
+	local finished, closed = pcall(finish, ok, err)
+	if finished then return closed end
+	last_error = "the module failed: " .. tostring(closed)
+	module:log("error", "%s", last_error)
+	return 0
 end
 
 local function no_pause() end
@@ -132,7 +142,7 @@ local function apply(answer)
 	end
 	waiting, late = { answer }, {}
 	read_in_slices(function(ok, err)
-		local closed = finish(ok, err)
+		local closed = finish_surely(ok, err)
 		local answered, next_round = waiting, late
 		waiting, late = nil, nil
 		for _, reply in ipairs(answered) do reply(closed) end
@@ -250,12 +260,14 @@ function module.save()
 	return { started_at = started_at, closed = streams.closed, heard_at = heard_at }
 end
 
-function module.restore(saved)
+-- Before anything is judged: without the saved `heard_at` the file's age would stand for it.
+local function restore(saved)
 	started_at, heard_at = saved.started_at, saved.heard_at
 	streams.closed = saved.closed
 end
 
 function module.load()
+	if module.saved_state then restore(module.saved_state) end
 	local rules = { judge = judge, settings = settings }
 	streams.obey(rules)
 	gate.open(streams, settings)

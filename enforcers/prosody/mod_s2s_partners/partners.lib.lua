@@ -25,6 +25,8 @@ local function new_set()
 		count = 0,
 		by_domain = index.new(), -- primary domain -> line
 		by_name = index.new(), -- every name -> line
+		marked = { dialback = index.new(), without_tls = index.new() }, -- as by_domain, for the census
+		marks = { dialback = 0, without_tls = 0 }, -- how many are there
 		expiring = {}, -- key of the primary domain -> when
 		decoded = cache.new(MOST_DECODED), -- line -> partner
 		digest = NO_DIGEST,
@@ -69,7 +71,20 @@ function set_methods:use_settings(settings, hash)
 	self.unlisted.__index.unlisted = true
 end
 
+-- What partners ask for that a server may be unable to give is counted as they come and go, so that
+-- no answer walks over all of them.
+function set_methods:mark(partner, line, number)
+	local asks_for = { dialback = partner.dialback_tls or partner.dialback_tcp, without_tls = partner.dialback_tcp }
+	for mark, asked in pairs(asks_for) do
+		if asked then
+			self.marked[mark]:put(partner.domain, line)
+			self.marks[mark] = self.marks[mark] + number
+		end
+	end
+end
+
 function set_methods:insert(partner)
+	self:mark(partner, partner.line, 1)
 	self.by_domain:put(partner.domain, partner.line)
 	for _, name in ipairs(partner.names) do self.by_name:put(name, partner.line) end
 	self.count = self.count + 1
@@ -80,6 +95,7 @@ function set_methods:insert(partner)
 end
 
 function set_methods:drop(partner)
+	self:mark(partner, nil, -1)
 	self.by_domain:put(partner.domain, nil)
 	for _, name in ipairs(partner.names) do self.by_name:put(name, nil) end
 	self.expiring[index.key_of(partner.domain)] = nil
@@ -205,14 +221,13 @@ function set_methods:find_next_expiry(now)
 	end
 end
 
--- How many partners have `text` in their line, and the domains of up to ten of them.
-function set_methods:census(text)
-	local count, examples = 0, {}
-	for line in self.by_domain:lines() do
-		if line:find(text, 1, true) then
-			count = count + 1
-			if count <= 10 then examples[count] = self:decode(line).domain end
-		end
+-- How many partners have this mark, and the domains of up to ten of them.
+function set_methods:census(mark)
+	local count, examples = self.marks[mark], {}
+	if count == 0 then return count, examples end
+	for line in self.marked[mark]:lines() do
+		examples[#examples + 1] = self:decode(line).domain
+		if #examples == 10 then break end
 	end
 	table.sort(examples)
 	return count, examples
