@@ -34,9 +34,13 @@ impl Batch {
     }
 
     /// The message, from a watcher that has told everything up to `progress`; `None` while it
-    /// tells the state.
-    pub fn finish(self, progress: Option<Revision>, synced: bool) -> WatchAllowedPartnersResponse {
-        let more = !self.events.is_empty() && progress.is_none_or(|progress| progress < self.last);
+    /// tells the state. `more` if the last revision of which there were events goes on.
+    pub fn finish(
+        self,
+        progress: Option<Revision>,
+        more: bool,
+        synced: bool,
+    ) -> WatchAllowedPartnersResponse {
         WatchAllowedPartnersResponse {
             events: self.events,
             progress_revision: progress.map_or(0, Revision::as_i64),

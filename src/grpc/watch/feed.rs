@@ -135,7 +135,7 @@ impl Feed {
             .last()
             .or(self.unfinished)
             .filter(|revision| progress.is_none_or(|progress| progress < *revision));
-        batch.finish(progress, synced)
+        batch.finish(progress, self.unfinished.is_some(), synced)
     }
 
     /// A last word about progress, and then the end.
