@@ -4,5 +4,6 @@ mod basics;
 mod checker;
 mod ends;
 mod promises;
+mod promptness;
 mod rights;
 mod slow;
