@@ -1,18 +1,31 @@
 //! One connection: handshake, HTTP/2, an end in good order.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{self, SocketAddr},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, sleep_until},
+};
 use tonic::body::Body;
-use tower::ServiceExt;
 
-use super::{CallService, Security, Shutdown, concurrency::held};
+use super::{ResponseBody, Security, Shutdown, body::Held};
 use crate::{
     auth::certificate::{ClientCertificate, Unreadable},
     config::Limits,
+    service::CallService,
     telemetry::Peer,
     tls::{HandshakeError, Transport},
 };
@@ -36,10 +49,19 @@ pub(super) struct Connections<S> {
     shutdown: Shutdown,
 }
 
-/// A call that is running on a connection.
-struct Running(watch::Sender<usize>);
+/// What a connection does: how many calls run on it, and since when none does.
+#[derive(Debug)]
+struct Activity {
+    opened: Instant,
+    running: AtomicUsize,
+    /// When the last call ended, in milliseconds after `opened`.
+    last_end: AtomicU64,
+}
 
-impl<S: CallService> Connections<S> {
+/// A call that is running on a connection.
+struct Running(Arc<Activity>);
+
+impl<S: CallService<Body, Body: ResponseBody>> Connections<S> {
     pub fn new(security: Security, service: S, limits: &Limits, shutdown: Shutdown) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
@@ -56,11 +78,15 @@ impl<S: CallService> Connections<S> {
 
     /// Serves one connection to its end. What goes wrong is the client's affair, or the network's:
     /// it is logged for debugging and forgotten.
-    pub async fn run(&self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "the connection was gone at once");
-            return;
-        }
+    pub async fn run(&self, stream: net::TcpStream, peer: SocketAddr) {
+        let prepared = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream));
+        let stream = match prepared {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "the connection was gone at once");
+                return;
+            }
+        };
         let handshake = self.handshake(stream);
         let shaken = tokio::select! {
             shaken = handshake => shaken,
@@ -88,23 +114,24 @@ impl<S: CallService> Connections<S> {
         peer: SocketAddr,
         certificate: Option<Arc<ClientCertificate>>,
     ) {
-        let (sender, mut running) = watch::channel(0);
-        let service = self.service.clone();
+        let activity = Arc::new(Activity::begin());
+        let (active, service) = (Arc::clone(&activity), self.service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(Arc::clone(certificate));
             }
-            let running = Running::new(&sender);
-            let answer = service.clone().oneshot(request.map(Body::new));
-            async move { answer.await.map(|response| response.map(|body| held(body, running))) }
+            let running = Running::new(&active);
+            let answer = service.call(request.map(Body::new));
+            answer
+                .map(|response| Ok::<_, Infallible>(response.map(|body| Held::new(body, running))))
         });
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
 
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             () = self.shutdown.draining() => None,
-            () = idle(&mut running, self.idle_timeout) => None,
+            () = activity.idle_for(self.idle_timeout) => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -113,7 +140,7 @@ impl<S: CallService> Connections<S> {
                 // A client that does not take part in the farewell is left without one.
                 tokio::select! {
                     ended = connection.as_mut() => ended,
-                    () = idle(&mut running, self.handshake_timeout) => Ok(()),
+                    () = activity.idle_for(self.handshake_timeout) => Ok(()),
                 }
             }
         };
@@ -123,16 +150,42 @@ impl<S: CallService> Connections<S> {
     }
 }
 
+impl Activity {
+    fn begin() -> Self {
+        let (running, last_end) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { opened: Instant::now(), running, last_end }
+    }
+
+    /// Waits until no call has run for `period`. Looks now and then, so that calls wake nobody.
+    async fn idle_for(&self, period: Duration) {
+        loop {
+            if self.running.load(Ordering::Acquire) > 0 {
+                sleep(period).await;
+                continue;
+            }
+            let last_end = Duration::from_millis(self.last_end.load(Ordering::Acquire));
+            let end = self.opened + last_end + period;
+            if Instant::now() >= end {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
 impl Running {
-    fn new(count: &watch::Sender<usize>) -> Self {
-        count.send_modify(|running| *running += 1);
-        Self(count.clone())
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.running.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(activity))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.send_modify(|running| *running -= 1);
+        let Activity { opened, running, last_end } = &*self.0;
+        let now = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        last_end.store(now, Ordering::Release);
+        running.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -141,15 +194,4 @@ impl Drop for Running {
 fn certificate<S>(io: &Transport<S>) -> Result<Option<Arc<ClientCertificate>>, Unreadable> {
     let certificate = io.peer_certificates().first();
     certificate.map(|der| ClientCertificate::from_der(der).map(Arc::new)).transpose()
-}
-
-/// Waits until no call has run for `period`.
-async fn idle(running: &mut watch::Receiver<usize>, period: Duration) {
-    loop {
-        // The sender lives in the connection's service, which outlives this wait.
-        let _ = running.wait_for(|running| *running == 0).await;
-        if timeout(period, running.changed()).await.is_err() {
-            return;
-        }
-    }
 }

@@ -32,6 +32,7 @@ use crate::{
     certs::{self, CertsArgs},
     config::{self, LogFormat},
     domain::Revision,
+    service::FromTower,
     telemetry::{self, RequestInfo},
     tls::{ClientAuth, ServerTls, TlsConfig},
 };
@@ -75,13 +76,12 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let calls = Arc::new(Calls::default());
         let steered = calls.clone();
-        let service = service_fn(move |request| answer(steered.clone(), request));
+        let service = FromTower(service_fn(move |request| answer(steered.clone(), request)));
         let service = layered(service, &limits);
         let (trigger, told) = shutdown();
-        let served =
-            tokio::spawn(
-                async move { serve(vec![listener], security, service, &limits, told).await },
-            );
+        let served = tokio::spawn(async move {
+            serve(vec![listener], security, service, &limits, 0, told).await.unwrap();
+        });
         Self { address, calls, trigger, served }
     }
 
