@@ -47,8 +47,12 @@ fn main() -> ExitCode {
 
 fn run(whole: bool) -> ExitCode {
     // Not in between, where it would fall into somebody's figures.
-    if !cargo().args(["bench", "--no-run"]).status().is_ok_and(|status| status.success()) {
-        return ExitCode::FAILURE;
+    for build in
+        [["bench", "--no-run"].as_slice(), &["test", "--release", "--test", "it", "--no-run"]]
+    {
+        if !cargo().args(build).status().is_ok_and(|status| status.success()) {
+            return ExitCode::FAILURE;
+        }
     }
     let start = Instant::now();
     let mut troubles = BTreeMap::new();

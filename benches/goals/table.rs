@@ -83,7 +83,7 @@ impl fmt::Display for Table {
         if !others.is_empty() {
             writeln!(f)?;
         }
-        others.iter().try_for_each(|(name, why)| writeln!(f, "`{name}` was not run: {why}."))
+        others.iter().try_for_each(|(name, why)| writeln!(f, "`{name}`: {why}."))
     }
 }
 

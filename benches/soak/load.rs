@@ -108,7 +108,7 @@ async fn lists(site: Arc<Site>) {
 }
 
 async fn writes(site: Arc<Site>, number: u32) {
-    let writer = site.somebody(&format!("writer-{number}"), "operator").await;
+    let writer = site.somebody(&format!("writer-{number}"), "admin").await;
     let mut beat = every(Duration::from_millis(25));
     let mut turn = 0;
     while site.goes_on() {
@@ -300,7 +300,7 @@ async fn comes_and_goes(site: Arc<Site>) {
 async fn hangs_up(site: Arc<Site>) {
     let endpoint = site.endpoint();
     let visitor = site.somebody("impatient", "viewer").await;
-    let writer = site.somebody("impatient-writer", "operator").await;
+    let writer = site.somebody("impatient-writer", "admin").await;
     let mut beat = every(Duration::from_millis(50));
     let mut turn = 0_u32;
     while site.goes_on() {

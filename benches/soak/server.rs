@@ -36,7 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So many times what is in the store may be on the disk, and some segments of sled's beside.
 const DISK_TIMES: u64 = 3;
-const DISK_BESIDE: u64 = 4 * (4 << 20);
+const DISK_BESIDE: u64 = 4 * SEGMENT as u64;
+
+/// The size of a segment, which sled wants to be told again.
+const SEGMENT: usize = 4 << 20;
 
 /// A server with little room.
 pub struct Server {
@@ -247,7 +250,8 @@ fn held(store: &Path) -> u64 {
     let copy = tempfile::tempdir().expect("there is room for a folder");
     let copied = copy.path().join("sled");
     copy_files(&store.join("sled"), &copied);
-    let tree = sled::Config::new().path(&copied).open().expect("the store is sound");
+    let config = sled::Config::new().path(&copied).segment_size(SEGMENT).flush_every_ms(None);
+    let tree = config.open().expect("the store is sound");
     let bytes = tree.iter().map(|entry| {
         let (key, value) = entry.expect("the store is sound");
         (key.len() + value.len()) as u64
