@@ -81,8 +81,11 @@ impl Turns {
     }
 }
 
-/// What is compared, and what that is called.
-const COMPARED: [(&str, Unit, fn(&Turn) -> f64); 3] = [
+/// A figure of a turn: what it is called, what it is counted in, and the figure.
+type Compared = (&'static str, Unit, fn(&Turn) -> f64);
+
+/// What is compared.
+const COMPARED: [Compared; 3] = [
     ("rate", Unit::PerSecond, |turn| turn.per_second),
     ("processor", Unit::Seconds, |turn| turn.processor.as_secs_f64()),
     ("resident", Unit::Bytes, |turn| turn.resident as f64),
