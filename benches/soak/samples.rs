@@ -12,6 +12,9 @@ use crate::{
 const SAMPLES: u32 = 240;
 const LEAST_PERIOD: Duration = Duration::from_millis(250);
 
+/// The pages that sled keeps in memory, in bytes, as the server opens it.
+const CACHE: f64 = 64.0 * 1_048_576.0;
+
 /// The samples of a soak, in order.
 #[derive(Debug)]
 pub struct Samples {
@@ -29,6 +32,8 @@ pub struct Series {
     pub growth: f64,
     /// And so much beside.
     pub allowance: f64,
+    /// And as much as the store has grown on the disk, up to this.
+    pub cache: f64,
 }
 
 /// How a series went.
@@ -40,6 +45,8 @@ pub struct Course {
     pub last: f64,
     /// The growth by least squares over the last three quarters, each minute.
     pub slope: f64,
+    /// The most that the last may be.
+    pub bound: f64,
 }
 
 impl Samples {
@@ -58,18 +65,26 @@ impl Samples {
     /// How a series went.
     pub fn course(&self, series: &Series) -> Course {
         let values: Vec<_> = self.taken.iter().map(series.of).collect();
+        let disk: Vec<_> = self.taken.iter().map(|taken| taken.disk as f64).collect();
         let quarter = values.len() / 4;
+        let quarters = |values: &[f64]| {
+            let last = &values[values.len() - quarter..];
+            (median(&values[quarter..2 * quarter]), median(last))
+        };
+        let ((second, last), (disk, grown)) = (quarters(&values), quarters(&disk));
+        let cached = (grown - disk).clamp(0.0, series.cache);
         Course {
-            second: median(&values[quarter..2 * quarter]),
-            last: median(&values[values.len() - quarter..]),
+            second,
+            last,
             slope: slope(&values[quarter..]) * 60.0 / self.period.as_secs_f64(),
+            bound: second * (1.0 + series.growth) + series.allowance + cached,
         }
     }
 }
 
 impl Series {
-    /// What the process takes that must not grow. The audit does grow by what is written, on the
-    /// disk, and sled keeps some bytes in memory for each page of it.
+    /// What the process takes that must not grow. The audit does grow by what is written, and so
+    /// does sled's cache with it, until it is full.
     pub const ALL: [Self; 3] = [
         Self {
             name: "resident memory",
@@ -77,6 +92,7 @@ impl Series {
             of: |taken| taken.resident as f64,
             growth: 0.1,
             allowance: 16e6,
+            cache: CACHE,
         },
         Self {
             name: "descriptors",
@@ -84,6 +100,7 @@ impl Series {
             of: |taken| taken.descriptors as f64,
             growth: 0.1,
             allowance: 16.0,
+            cache: 0.0,
         },
         Self {
             name: "threads",
@@ -91,6 +108,7 @@ impl Series {
             of: |taken| taken.threads as f64,
             growth: 0.1,
             allowance: 4.0,
+            cache: 0.0,
         },
     ];
 
@@ -104,10 +122,9 @@ impl Series {
     /// # Errors
     /// How much it grew.
     pub fn judge(&self, course: Course) -> Result<String, String> {
-        let Course { second, last, slope } = course;
+        let Course { second, last, slope, bound } = course;
         let mut text = format!("{} in the second quarter, {}", self.text(second), self.text(last));
         let _ = write!(text, " in the last, {:+.2} % a minute", 100.0 * slope / second);
-        let bound = second * (1.0 + self.growth) + self.allowance;
         if last <= bound { Ok(text) } else { Err(format!("{text}; at most {}", self.text(bound))) }
     }
 }

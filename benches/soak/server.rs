@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DISK_TIMES: u64 = 3;
 const DISK_BESIDE: u64 = 4 * SEGMENT as u64;
 
+/// Where the store is, in the server's folder.
+const STORE: &str = "partnerd-data/store";
+
 /// The size of a segment, which sled wants to be told again.
 const SEGMENT: usize = 4 << 20;
 
@@ -57,6 +60,8 @@ pub struct Taken {
     pub descriptors: usize,
     /// Threads.
     pub threads: usize,
+    /// The store's files, in bytes.
+    pub disk: u64,
 }
 
 /// Everything that a caller can see of the state.
@@ -104,6 +109,7 @@ impl Server {
             resident: Footprint::of(self.process.id()).resident,
             descriptors: entries("fd"),
             threads: entries("task"),
+            disk: footprint::disk(&self.folder.path().join(STORE)),
         }
     }
 
@@ -202,7 +208,7 @@ impl Server {
         let Self { process, admin, folder } = self;
         drop(admin);
         assert!(process.terminate().success(), "it ends in order");
-        let store = folder.path().join("partnerd-data/store");
+        let store = folder.path().join(STORE);
         let (disk, held) = (footprint::disk(&store), held(&store));
         let text = format!("{:.1} MB of {:.1} MB held", disk as f64 / 1e6, held as f64 / 1e6);
         let within = disk <= DISK_TIMES * held + DISK_BESIDE;
