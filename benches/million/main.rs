@@ -12,7 +12,12 @@ mod harness;
 
 mod calls;
 mod data;
+#[path = "../goals/figures.rs"]
+mod figures;
 mod footprint;
+mod found;
+#[path = "../goals/page.rs"]
+mod page;
 mod report;
 mod subject;
 
@@ -45,8 +50,9 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("the system lets a process start threads");
     let report = runtime.block_on(measured(many));
     println!("{report}");
+    found::figures(&report, many == MANY).leave("million");
     if many == MANY {
-        report.publish();
+        page::publish("cargo bench --bench million", &report);
     }
     ExitCode::SUCCESS
 }

@@ -1,20 +1,17 @@
 //! The tables, as the page on performance has them.
 
-use std::{fmt, fs, path::Path, thread, time::Duration};
+use std::{fmt, fs, thread, time::Duration};
 
 use crate::{
     calls::{Figures, Kind},
     subject::{End, Load, Restart},
 };
 
-const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- written by `cargo bench --bench million`: begin -->";
-const END: &str = "<!-- written by `cargo bench --bench million`: end -->";
-
 /// Everything that was measured.
 #[derive(Debug)]
 pub struct Report {
-    many: u32,
+    /// The partners of the large server.
+    pub many: u32,
     few: u32,
     machine: String,
     pub load: Option<Load>,
@@ -50,17 +47,8 @@ impl Report {
         }
     }
 
-    /// Puts the tables into the page on performance, in place of those of an earlier run.
-    pub fn publish(&self) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-        let page = fs::read_to_string(&path).expect("the page is part of the project");
-        let (head, rest) = page.split_once(BEGIN).expect("the page has the mark of the beginning");
-        let (_, tail) = rest.split_once(END).expect("the page has the mark of the end");
-        let page = format!("{head}{BEGIN}\n\n{self}\n{END}{tail}");
-        fs::write(&path, page).expect("the page can be written");
-    }
-
-    fn row(&self, kind: Kind) -> Option<&Row> {
+    /// What was found of one kind of call.
+    pub fn row(&self, kind: Kind) -> Option<&Row> {
         self.rows.iter().find(|row| row.kind == kind)
     }
 
