@@ -11,7 +11,7 @@ use partnerd::{
     tls::{ServerTls, Transport},
 };
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Builder};
 use tonic::{
     Request, Response, Status,
     body::Body,
@@ -74,7 +74,11 @@ pub enum Tuning {
 }
 
 /// Starts one in a process of its own: this program, called by another name.
-pub fn start(tuning: Tuning, reply: &[u8]) -> Contestant {
+///
+/// It is sent what `partnerd` is sent, the token too, which it decodes as every header and never
+/// looks at: what a call's bytes cost the libraries is no cost of ours.
+pub fn start(tuning: Tuning, partnerd: &Contestant) -> Contestant {
+    let reply = &partnerd.reply;
     let address = server::free_address();
     let this = env::current_exe().expect("a process has a program");
     let this = this.to_str().expect("the build has a path in UTF-8");
@@ -88,18 +92,19 @@ pub fn start(tuning: Tuning, reply: &[u8]) -> Contestant {
         tls: tuning == Tuning::TunedTls,
         read_path: GET,
         read_body: read_body(),
-        reply: reply.to_vec(),
+        headers: partnerd.headers.clone(),
+        reply: reply.clone(),
         ..Contestant::new(name, process, address).with_folder(folder)
     }
 }
 
 /// What that process does.
-pub async fn serve(tuning: &str, partner: &str, keys: &str) -> ExitCode {
+pub async fn serve(tuning: Tuning, partner: &str, keys: &str) -> ExitCode {
     let (address, reply) = partner.split_once('/').expect("this program started itself");
     let reply = URL_SAFE_NO_PAD.decode(reply).expect("this program started itself");
     let partner = pb::AllowedPartner::decode(reply.as_slice()).expect("it came from a server");
     let echo = Echo(Arc::new(partner));
-    match Tuning::named(tuning).expect("this program started itself") {
+    match tuning {
         Tuning::Default => {
             let address = address.parse().expect("this program started itself");
             let served = tonic::transport::Server::builder().add_service(echo).serve(address).await;
@@ -146,6 +151,15 @@ async fn serve_tuned(address: &str, echo: Echo, tls: Option<Arc<ServerTls>>) {
 impl Tuning {
     const ALL: [Self; 3] = [Self::Default, Self::Tuned, Self::TunedTls];
 
+    /// tonic's own server has tokio's usual runtime; a connection of partnerd's stays on a thread
+    /// with a runtime of its own.
+    pub fn runtime(self) -> Builder {
+        match self {
+            Self::Default => Builder::new_multi_thread(),
+            Self::Tuned | Self::TunedTls => Builder::new_current_thread(),
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -154,7 +168,7 @@ impl Tuning {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tuning| tuning.name() == name)
     }
 }

@@ -33,6 +33,7 @@ use std::{env, process::ExitCode, time::Duration};
 use echo::Tuning;
 use report::{Report, Turns};
 use server::Contestant;
+use tokio::runtime::Builder;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -50,14 +51,15 @@ fn main() -> ExitCode {
     // Cargo itself adds `--bench`.
     let arguments: Vec<_> = env::args().skip(1).filter(|text| !text.starts_with("--")).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("the system lets a process start threads");
+    let runtime = |mut builder: Builder| {
+        builder.enable_all().build().expect("the system lets a process start threads")
+    };
     let effort = match arguments.as_slice() {
         [] => WHOLE,
         ["quick"] => QUICK,
         ["echo", tuning, partner, keys] => {
+            let tuning = Tuning::named(tuning).expect("this program started itself");
+            let runtime = runtime(tuning.runtime());
             return runtime.block_on(echo::serve(tuning, partner, keys));
         }
         _ => {
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     server::pin_generator();
-    let report = runtime.block_on(measured(effort));
+    let report = runtime(Builder::new_multi_thread()).block_on(measured(effort));
     println!("{report}");
     let whole = effort.rounds == WHOLE.rounds;
     report.figures(whole).leave("peers");
@@ -116,7 +118,9 @@ async fn contestants(report: &mut Report) -> Vec<Contestant> {
     let partnerd = partnerd_server::start(false).await;
     let reply = partnerd.reply.clone();
     let mut all = vec![partnerd];
-    all.extend([Tuning::Default, Tuning::Tuned].map(|tuning| echo::start(tuning, &reply)));
+    let partnerd = &all[0];
+    let echoes = [Tuning::Default, Tuning::Tuned].map(|tuning| echo::start(tuning, partnerd));
+    all.extend(echoes);
     for etcd in [etcd::start(&reply).await, etcd::start_with_tokens(&reply).await] {
         match etcd {
             Ok(etcd) => all.push(etcd),
@@ -129,6 +133,6 @@ async fn contestants(report: &mut Report) -> Vec<Contestant> {
 /// Everybody who takes part over TLS.
 async fn secure_contestants() -> Vec<Contestant> {
     let partnerd = partnerd_server::start(true).await;
-    let echo = echo::start(Tuning::TunedTls, &partnerd.reply);
+    let echo = echo::start(Tuning::TunedTls, &partnerd);
     vec![partnerd, echo]
 }

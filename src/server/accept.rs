@@ -21,8 +21,9 @@ pub enum Security {
     Tls(Arc<ServerTls>),
 }
 
-/// Serves on `workers` threads, or on the caller's if there are none, until `shutdown` says to stop, and returns when the last call is
-/// over, the drain timeout has passed or the shutdown turns into an end.
+/// Serves on `workers` threads, or on the caller's if there are none, until `shutdown` says to
+/// stop, and returns when the last call is over, the drain timeout has passed or the shutdown turns
+/// into an end.
 ///
 /// A connection beyond the limit is closed at once. Nothing that a client does ends it.
 ///
