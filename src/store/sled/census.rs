@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The values that are taken apart at once.
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 
 /// The blocks that are found before they are taken apart; more would only keep sled's pages in
 /// memory.
