@@ -188,7 +188,7 @@ mod tests {
             labels in prop::collection::btree_map("[a-z]{1,3}", "[a-z]{0,200}", 0..4),
         ) -> Terms {
             Terms {
-                description: description.into(),
+                description,
                 additional_domains: additional_domains.into_iter().collect(),
                 partner_type,
                 proxy_fqdn,
