@@ -3,7 +3,8 @@
 use std::{fmt, fs, thread, time::Duration};
 
 use crate::{
-    calls::{Figures, Kind},
+    USUAL,
+    calls::{Figures, Kind, quantile},
     subject::{End, Load, Restart},
 };
 
@@ -16,6 +17,8 @@ pub struct Report {
     machine: String,
     pub load: Option<Load>,
     pub restarts: Vec<Restart>,
+    /// From the start to the first answer, of a server of usual size.
+    pub usual_starts: Vec<Duration>,
     pub average_partner_bytes: usize,
     pub rows: Vec<Row>,
     /// The processor time to encode a page of 1,000.
@@ -40,6 +43,7 @@ impl Report {
             machine: machine(),
             load: None,
             restarts: Vec::new(),
+            usual_starts: Vec::new(),
             average_partner_bytes: 0,
             rows: Vec::new(),
             encoding: Duration::ZERO,
@@ -77,7 +81,15 @@ impl Report {
             writeln!(f, "| most resident on the way | {} |", megabytes(footprint.peak))?;
         }
         let resident = megabytes(self.resident_at_the_end);
-        writeln!(f, "| resident after all calls below | {resident} |")
+        writeln!(f, "| resident after all calls below | {resident} |")?;
+        let [least, middle, most] =
+            [0.0, 0.5, 1.0].map(|part| short(quantile(&self.usual_starts, part)));
+        writeln!(
+            f,
+            "| with {} partners, from start to the first answer: least / median / most | {least} / \
+             {middle} / {most} |",
+            grouped(USUAL.into())
+        )
     }
 
     fn write_calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,8 @@ mod history;
 pub mod maintenance;
 pub mod methods;
 pub mod parse;
+mod partner_bytes;
+mod partner_pages;
 mod partner_requests;
 pub mod partners;
 pub mod read_mask;
