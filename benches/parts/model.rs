@@ -30,7 +30,7 @@ pub fn partner(number: u32) -> AllowedPartner {
             description: sent.description,
             additional_domains: [domain(&data::additional_domain(number))].into_iter().collect(),
             partner_type: PartnerType::Federated,
-            owner: sent.owner,
+            owner: sent.owner.into(),
             labels: Labels::from(&sent.labels),
             ..Terms::default()
         },
