@@ -1,9 +1,9 @@
 //! AllowedPartnerService.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
 use prost::Message as _;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
@@ -15,11 +15,12 @@ use super::{
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
+    turns::Turns,
     watch::{Streams, WatchStream},
 };
 use crate::{
     auth::{
-        Call, Denial, Permit, Policy,
+        Call, Caller, Denial, Permit, Policy,
         permit::{
             Action, CreatePartner, DeletePartner, GetPartner, ListPartners, Purpose, ResolveDomain,
             UndeletePartner, UpdatePartner,
@@ -49,27 +50,37 @@ pub struct Partners {
     pub(super) registry: Arc<Registry>,
     limits: Limits,
     pub(super) streams: Arc<Streams>,
-    /// As many scans at a time as there are cores; further ones wait their turn, within their
-    /// deadline.
-    pub(super) scans: Semaphore,
+    pub(super) turns: Turns,
 }
 
 impl Partners {
     /// The handlers on `registry`, which open their streams among `streams`.
     pub fn new(registry: Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { registry, limits, streams, scans: Semaphore::new(cores) }
+        let turns = Turns::new(limits.max_scans_per_subject, limits.max_scan_wait);
+        Self { registry, limits, streams, turns }
     }
 
-    async fn list(&self, permit: Permit<ListPartners>, query: ListQuery) -> Result<Page, Status> {
+    async fn list(
+        &self,
+        caller: &Caller,
+        permit: Permit<ListPartners>,
+        query: ListQuery,
+    ) -> Result<Page, Status> {
         let scans = !query.filter.is_empty() || !query.order.is_by_name();
         if !scans || self.registry.scan_length() <= SCAN_IN_PLACE {
             return Ok(self.registry.list(&permit, &query)?);
         }
-        let _turn = self.scans.acquire().await.map_err(|_| status::draining())?;
+        let turn = self.turns.take(caller).await?;
         let registry = Arc::clone(&self.registry);
-        let page = tokio::task::spawn_blocking(move || registry.list(&permit, &query)).await;
-        Ok(page.map_err(|error| status::internal(&error.to_string()))??)
+        let (reply, answer) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            // One that nobody waits for is not begun; one that has begun is soon over.
+            if !reply.is_closed() {
+                let _ = reply.send(registry.list(&permit, &query));
+            }
+        });
+        Ok(answer.await.map_err(|_| status::internal("a listing panicked"))??)
     }
 }
 
@@ -89,7 +100,7 @@ impl AllowedPartnerService for Partners {
         let domain = complete(domain, broken)?;
         let permit = permit::<GetPartner>(&self.registry.policy(), &begun.call, domain)?;
         let found = match then {
-            Some(then) => self.get_at(permit, then, *show_deleted).await?,
+            Some(then) => self.get_at(&begun.call.caller, permit, then, *show_deleted).await?,
             None => self.registry.get(&permit, *show_deleted)?,
         };
         Ok(begun.response(shown.apply(convert::partner(&found.result)), found.revision))
@@ -104,7 +115,7 @@ impl AllowedPartnerService for Partners {
         let mut broken = Broken::default();
         let shown = ReadMask::parse(begun.message.read_mask.as_ref(), &mut broken);
         let query = list_query(std::mem::take(&mut begun.message), &mut broken);
-        let page = self.list(permit, complete(query, broken)?).await?;
+        let page = self.list(&begun.call.caller, permit, complete(query, broken)?).await?;
         let message = pb::ListAllowedPartnersResponse {
             allowed_partners: page
                 .partners

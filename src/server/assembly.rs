@@ -14,9 +14,10 @@ use tower::{Layer, ServiceExt};
 
 use super::{
     ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, CallService, DEV_REFRESH_INTERVAL,
-    HISTORY_SWEEP_INTERVAL, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
-    STREAM_SWEEP_INTERVAL, Security, Shutdown, audit_key, door::GrpcDoor, every, expire_in_time,
-    health, layered, on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
+    HISTORY_SWEEP_INTERVAL, Pressure, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
+    STREAM_SWEEP_INTERVAL, Security, Shutdown, Subjects, audit_key, door::GrpcDoor, every,
+    expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
+    standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -145,6 +146,7 @@ impl Assembly {
             audit_key: audit_key::open_or_create(&data_dir)?,
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
+            write_queue_share: limits.write_queue_per_subject,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
             retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
@@ -192,10 +194,11 @@ impl Assembly {
         let incidents = self.incidents.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(audit_refusals(registry.clone(), incidents.clone(), shutdown.clone()));
-        let service = self.service(&mut tasks, &shutdown).await;
+        let pressure = Arc::new(Pressure::new(self.limits.max_queue_delay));
+        let service = self.service(&mut tasks, pressure.clone(), &shutdown).await;
         let (security, limits) = (self.security.clone(), self.limits.clone());
         self.spawn_background(&mut tasks, &shutdown)?;
-        serve(listeners, security, service, &limits, shutdown).await;
+        serve(listeners, security, service, &limits, pressure, shutdown).await;
         tasks.shutdown().await;
         note_refusals(&registry, &incidents).await;
         note(&registry, Event::Stop).await;
@@ -207,6 +210,7 @@ impl Assembly {
     async fn service(
         &self,
         tasks: &mut JoinSet<()>,
+        pressure: Arc<Pressure>,
         shutdown: &Shutdown,
     ) -> impl CallService + Sync + use<> {
         let (health, health_service) = health(grpc::SERVICE_NAMES.to_vec()).await;
@@ -216,6 +220,8 @@ impl Assembly {
             max_batch_items: self.limits.max_batch,
             max_watch_streams: self.limits.max_watch_streams,
             max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
+            max_scans_per_subject: self.limits.max_scans_per_subject,
+            max_scan_wait: self.limits.max_scan_wait,
         };
         let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
@@ -231,6 +237,8 @@ impl Assembly {
         }
         let door = GrpcDoor::new(self.registry.clone());
         let routes = ServiceExt::<Request<Body>>::map_response(routes.prepare(), in_our_terms);
+        let most = self.limits.max_concurrent_requests_per_subject;
+        let routes = Subjects::new(routes, most, pressure);
         let failures = Failures::new(self.failure_limits, self.incidents.clone());
         let authenticated = AuthLayer::new(self.verifier.clone(), failures, door).layer(routes);
         layered(authenticated, &self.limits)

@@ -1,18 +1,28 @@
 //! One connection: handshake, HTTP/2, an end in good order.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::{CallService, Security, Shutdown, concurrency::held};
+use super::{
+    CallService, Pressure, Security, Shutdown,
+    concurrency::{counted_apart, held},
+    pressure::{Arrival, Entrance},
+    unread::{CallExecutor, must_be_read_by},
+};
 use crate::{
     auth::certificate::{ClientCertificate, Unreadable},
     config::Limits,
+    grpc::methods,
     telemetry::Peer,
     tls::{HandshakeError, Transport},
 };
@@ -25,13 +35,29 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// buffer.
 const CONNECTION_WINDOW: u32 = 2 << 20;
 
+/// Streams that the client may reset before they are so much as looked at; one more ends the
+/// connection (CVE-2023-44487). Nobody does that by accident more than now and then.
+const PENDING_RESETS: usize = 20;
+
+/// Streams that we may have to reset because the client broke the rules, or opened more than it
+/// may, over the life of a connection (RUSTSEC-2024-0003). A client that has not yet heard the
+/// limit may begin with more streams than it allows.
+const ERROR_RESETS: usize = 256;
+
+/// What is made ready to be sent on one stream before the client has room for it, but for one
+/// message, which is made as a whole.
+const SEND_BUFFER: usize = 256 << 10;
+
 /// How every connection is served.
 #[derive(Debug)]
 pub(super) struct Connections<S> {
     security: Security,
     service: S,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<CallExecutor>,
+    pressure: Arc<Pressure>,
     handshake_timeout: Duration,
+    first_call_timeout: Duration,
+    response_timeout: Duration,
     idle_timeout: Duration,
     shutdown: Shutdown,
 }
@@ -40,8 +66,14 @@ pub(super) struct Connections<S> {
 struct Running(watch::Sender<usize>);
 
 impl<S: CallService> Connections<S> {
-    pub fn new(security: Security, service: S, limits: &Limits, shutdown: Shutdown) -> Self {
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+    pub fn new(
+        security: Security,
+        service: S,
+        limits: &Limits,
+        pressure: Arc<Pressure>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let mut http2 = http2::Builder::new(CallExecutor);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.max_concurrent_streams)
@@ -49,9 +81,24 @@ impl<S: CallService> Connections<S> {
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout)
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW);
-        let Limits { handshake_timeout, idle_timeout, .. } = *limits;
-        Self { security, service, http2, handshake_timeout, idle_timeout, shutdown }
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(ERROR_RESETS)
+            .max_send_buf_size(SEND_BUFFER);
+        let Limits {
+            handshake_timeout, first_call_timeout, response_timeout, idle_timeout, ..
+        } = *limits;
+        Self {
+            security,
+            service,
+            http2,
+            pressure,
+            handshake_timeout,
+            first_call_timeout,
+            response_timeout,
+            idle_timeout,
+            shutdown,
+        }
     }
 
     /// Serves one connection to its end. What goes wrong is the client's affair, or the network's:
@@ -90,21 +137,36 @@ impl<S: CallService> Connections<S> {
     ) {
         let (sender, mut running) = watch::channel(0);
         let service = self.service.clone();
+        let entrance = Entrance::new(self.pressure.clone());
+        let response_timeout = self.response_timeout;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(Arc::clone(certificate));
             }
+            let path = request.uri().path();
+            let arrival = (!counted_apart(path)).then(|| entrance.arrive());
+            let streams = methods::streams(path);
             let running = Running::new(&sender);
             let answer = service.clone().oneshot(request.map(Body::new));
-            async move { answer.await.map(|response| response.map(|body| held(body, running))) }
+            async move {
+                let entered = match arrival.map(Arrival::enter).transpose() {
+                    Ok(entered) => entered,
+                    Err(turned_away) => return Ok(turned_away),
+                };
+                let response = answer.await?;
+                if !streams {
+                    must_be_read_by(Instant::now() + response_timeout);
+                }
+                Ok::<_, Infallible>(response.map(|body| held(body, (running, entered))))
+            }
         });
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
 
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             () = self.shutdown.draining() => None,
-            () = idle(&mut running, self.idle_timeout) => None,
+            () = unused(&mut running, self.first_call_timeout, self.idle_timeout) => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -141,6 +203,14 @@ impl Drop for Running {
 fn certificate<S>(io: &Transport<S>) -> Result<Option<Arc<ClientCertificate>>, Unreadable> {
     let certificate = io.peer_certificates().first();
     certificate.map(|der| ClientCertificate::from_der(der).map(Arc::new)).transpose()
+}
+
+/// Waits until no call has come within `first`, the preface and the head of the request included,
+/// or none has run for `period` after one.
+async fn unused(running: &mut watch::Receiver<usize>, first: Duration, period: Duration) {
+    if timeout(first, running.changed()).await.is_ok() {
+        idle(running, period).await;
+    }
 }
 
 /// Waits until no call has run for `period`.

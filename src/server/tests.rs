@@ -77,11 +77,11 @@ impl Rig {
         let steered = calls.clone();
         let service = service_fn(move |request| answer(steered.clone(), request));
         let service = layered(service, &limits);
+        let pressure = Arc::new(Pressure::new(Duration::from_secs(60)));
         let (trigger, told) = shutdown();
-        let served =
-            tokio::spawn(
-                async move { serve(vec![listener], security, service, &limits, told).await },
-            );
+        let served = tokio::spawn(async move {
+            serve(vec![listener], security, service, &limits, pressure, told).await
+        });
         Self { address, calls, trigger, served }
     }
 
