@@ -324,7 +324,7 @@ impl Limits {
             ),
             max_queue_delay: r.span(
                 "limits.max_queue_delay",
-                Span::millis(5),
+                Span::millis(10),
                 Span::millis(1)..=Span::secs(60),
             ),
             max_scans_per_subject: r.number("limits.max_scans_per_subject", 16, 1..=10_000),

@@ -7,7 +7,9 @@
 //! as in CoDel (RFC 8289) and PIE (RFC 8033).
 //!
 //! The odds of a call are those times the calls that run on its connection, so whoever has two
-//! hundred there is turned away long before one who has a single call. What is turned away costs
+//! hundred there is turned away long before one who has a single call. And while the odds are not
+//! none, what has itself waited for a few times the target goes, which empties the queue that
+//! has built up. What is turned away costs
 //! no more than its HTTP/2 frames: no layer has seen it, no token was looked at, no line is
 //! logged for it. A part is admitted whatever happens, for the case that turning away costs as
 //! much as serving.
@@ -43,6 +45,15 @@ const LEAST: u64 = ALL / 256;
 
 /// The highest: one call of sixteen is always let through.
 const MOST: u64 = ALL / 16 * 15;
+
+/// So many times the target a call may wait before it is turned away for that, once others are.
+const LONG: u64 = 2;
+
+/// The same of a call that is the only one on its connection: it waits for others.
+const LONGER: u64 = 4;
+
+/// So many calls are turned away at the highest odds, whatever those of one call.
+const CERTAIN: u64 = ALL;
 
 /// A step through all 32-bit numbers that spreads evenly over any stretch of them: 2^32 over the
 /// golden ratio.
@@ -116,7 +127,8 @@ impl Pressure {
         {
             self.settle(time, time - end);
         }
-        self.loses(calls.into())
+        let put_up_with = if calls > 1 { LONG } else { LONGER } * self.target;
+        self.loses(if wait > put_up_with { CERTAIN } else { calls.into() })
     }
 
     /// Whether a call is turned away because of the others that its subject has under way. Who has
@@ -282,10 +294,20 @@ mod tests {
     }
 
     #[test]
+    fn what_has_waited_for_long_is_turned_away_once_anything_is() {
+        let mut load = Load::new();
+        assert_eq!(load.turned_away(20, 10 * TARGET, 2), 0.0);
+        load.turned_away(20, 2 * TARGET, 1);
+        assert!(load.turned_away(5, 3 * TARGET, 2) >= 0.8);
+        assert!(load.turned_away(5, 3 * TARGET, 1) <= 0.2, "for longer, if it is the only one");
+        assert!(load.turned_away(5, 5 * TARGET, 1) >= 0.8);
+    }
+
+    #[test]
     fn who_has_many_calls_is_turned_away_first() {
         let mut load = Load::new();
-        load.turned_away(40, 2 * TARGET, 1);
-        assert!(load.turned_away(10, 2 * TARGET, 1) <= 0.1);
+        load.turned_away(45, 2 * TARGET, 1);
+        assert!(load.turned_away(10, 2 * TARGET, 1) <= 0.2);
         assert!(load.turned_away(10, 2 * TARGET, 200) >= 0.8);
     }
 }
