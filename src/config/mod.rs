@@ -299,27 +299,28 @@ impl Limits {
         let span = |key, default, least, most| {
             r.span(key, Span::secs(default), Span::millis(least)..=Span::secs(most))
         };
+        // What one may have of what all share is a part of it, unless it is given.
+        let max_connections = r.number("limits.max_connections", 10_000, 1..=1_000_000);
+        let max_concurrent_requests =
+            r.number("limits.max_concurrent_requests", 10_000, 1..=1_000_000);
+        let write_queue: usize = r.number("limits.write_queue", 1_024, 1..=65_536);
         Self {
             max_message_bytes: r.size(
                 "limits.max_message_bytes",
                 Size::mib(4),
                 Size::kib(16)..=Size::mib(256),
             ),
-            max_connections: r.number("limits.max_connections", 10_000, 1..=1_000_000),
+            max_connections,
             max_connections_per_address: r.number(
                 "limits.max_connections_per_address",
-                5_000,
+                (max_connections / 2).max(1),
                 0..=1_000_000,
             ),
             max_concurrent_streams: r.number("limits.max_concurrent_streams", 256, 1..=100_000),
-            max_concurrent_requests: r.number(
-                "limits.max_concurrent_requests",
-                10_000,
-                1..=1_000_000,
-            ),
+            max_concurrent_requests,
             max_concurrent_requests_per_subject: r.number(
                 "limits.max_concurrent_requests_per_subject",
-                2_500,
+                (max_concurrent_requests / 4).max(1),
                 1..=1_000_000,
             ),
             max_queue_delay: r.span(
@@ -343,8 +344,12 @@ impl Limits {
             default_request_timeout: span("limits.default_request_timeout", 30, 100, 3_600),
             max_request_timeout: span("limits.max_request_timeout", 60, 100, 3_600),
             response_timeout: span("limits.response_timeout", 60, 100, 86_400),
-            write_queue: r.number("limits.write_queue", 1_024, 1..=65_536),
-            write_queue_per_subject: r.number("limits.write_queue_per_subject", 512, 1..=65_536),
+            write_queue,
+            write_queue_per_subject: r.number(
+                "limits.write_queue_per_subject",
+                (write_queue / 2).max(1),
+                1..=65_536,
+            ),
             max_batch: r.number("limits.max_batch", 1_000, 1..=10_000),
             max_listings: r.number("limits.max_listings", 256, 1..=10_000),
             listing_ttl: span("limits.listing_ttl", 600, 1_000, 86_400),
