@@ -82,22 +82,23 @@ pub struct Pressure {
 }
 
 /// How calls enter from one connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Entrance {
     pressure: Arc<Pressure>,
-    calls: Arc<AtomicU32>,
+    /// The calls from it that run.
+    calls: AtomicU32,
 }
 
 /// A call whose head has been read.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    entrance: Entrance,
+    entrance: Arc<Entrance>,
     at: Instant,
 }
 
 /// A call that was let in; over when this is dropped.
 #[derive(Debug)]
-pub(super) struct Entered(Arc<AtomicU32>);
+pub(super) struct Entered(Arc<Entrance>);
 
 impl Pressure {
     /// `target` is the mean wait that is put up with.
@@ -192,13 +193,13 @@ impl Pressure {
 
 impl Entrance {
     /// For a new connection.
-    pub fn new(pressure: Arc<Pressure>) -> Self {
-        Self { pressure, calls: Arc::default() }
+    pub fn new(pressure: Arc<Pressure>) -> Arc<Self> {
+        Arc::new(Self { pressure, calls: AtomicU32::new(0) })
     }
 
     /// Takes the time at which a call's head was read.
-    pub fn arrive(&self) -> Arrival {
-        Arrival { entrance: self.clone(), at: Instant::now() }
+    pub fn arrive(self: &Arc<Self>) -> Arrival {
+        Arrival { entrance: Arc::clone(self), at: Instant::now() }
     }
 }
 
@@ -206,10 +207,10 @@ impl Arrival {
     /// Lets the call in, or gives the response that turns it away. To be asked when there is a
     /// thread to serve it.
     pub fn enter(self) -> Result<Entered, Response<Body>> {
-        let Self { entrance: Entrance { pressure, calls }, at } = self;
-        let running = calls.fetch_add(1, Relaxed) + 1;
-        let entered = Entered(calls);
-        match pressure.turns_away(at, Instant::now(), running) {
+        let Self { entrance, at } = self;
+        let running = entrance.calls.fetch_add(1, Relaxed) + 1;
+        let entered = Entered(entrance);
+        match entered.0.pressure.turns_away(at, Instant::now(), running) {
             true => Err(turned_away()),
             false => Ok(entered),
         }
@@ -218,7 +219,7 @@ impl Arrival {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.calls.fetch_sub(1, Relaxed);
     }
 }
 

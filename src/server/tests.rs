@@ -485,7 +485,7 @@ async fn what_a_client_can_repeat_without_end_is_not_logged() {
 
 #[tokio::test]
 async fn a_connection_without_a_call_is_closed_soon_and_one_with_a_call_is_not() {
-    let limits = Limits { first_call_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits { first_call_timeout: Duration::from_millis(500), ..Limits::default() };
     let rig = Rig::start(limits).await;
     let silent = rig.connect().await;
     let client = rig.connect().await;
