@@ -27,6 +27,9 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// A connection with TLS, on which nothing has been said yet.
+pub type Tls = TlsStream<TcpStream>;
+
 /// A connection whose frames are written by hand.
 pub struct Frames<S> {
     stream: S,
@@ -83,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     pub async fn next_of(&mut self, kind: u8) -> Option<Frame> {
         loop {
             let frame = self.next().await?;
-            if frame.kind == kind && frame.flags & ACK == 0 || frame.kind == kind && kind != PING {
+            if frame.kind == kind {
                 return Some(frame);
             }
         }
@@ -157,6 +160,3 @@ pub async fn connect_from(source: &str, to: SocketAddr) -> io::Result<TcpStream>
     socket.bind(SocketAddr::new(source.parse().expect("an address"), 0))?;
     socket.connect(to).await
 }
-
-/// A connection with TLS, on which nothing has been said yet.
-pub type Tls = TlsStream<TcpStream>;

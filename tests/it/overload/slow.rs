@@ -1,5 +1,7 @@
 //! Clients that take all the time there is, at every step at which they can.
 
+use std::time::Duration;
+
 use partnerd::proto::v1 as pb;
 use prost::Message as _;
 use tokio::{
@@ -19,7 +21,7 @@ use crate::harness::{
 };
 
 /// How often a client that dribbles sends its next byte.
-const DRIBBLE: std::time::Duration = std::time::Duration::from_millis(20);
+const DRIBBLE: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn a_tls_handshake_that_dribbles_is_cut() {
@@ -43,9 +45,11 @@ async fn a_tls_handshake_that_dribbles_is_cut() {
 
 #[tokio::test]
 async fn a_connection_that_never_comes_to_a_call_is_closed() {
-    let start = || TestServer::builder().limits(|limits| limits.first_call_timeout = SOON).start();
-    let path = head("/", None, &[]);
-    let begun = frame(HEADERS, 0, 1, &path[..5]);
+    let builder = TestServer::builder().limits(|limits| {
+        limits.first_call_timeout = SOON;
+        limits.handshake_timeout = SOON;
+    });
+    let begun = frame(HEADERS, 0, 1, &head(GET, None, &[])[..5]);
     let settings = frame(frames::SETTINGS, 0, 0, &[]);
     for said in [
         &b""[..],
@@ -54,13 +58,7 @@ async fn a_connection_that_never_comes_to_a_call_is_closed() {
         &[PREFACE, &settings].concat(),
         &[PREFACE, &settings, &begun].concat(),
     ] {
-        let server = TestServer::builder()
-            .limits(|limits| {
-                limits.first_call_timeout = SOON;
-                limits.handshake_timeout = SOON;
-            })
-            .start()
-            .await;
+        let server = builder.clone().start().await;
         let mut stream = server.tls().await;
         stream.write_all(said).await.unwrap();
         let mut answer = Vec::new();
@@ -68,7 +66,7 @@ async fn a_connection_that_never_comes_to_a_call_is_closed() {
         let _ = in_time(stream.read_to_end(&mut answer)).await;
         still_serves(&server).await;
     }
-    let server = start().await;
+    let server = builder.start().await;
     let mut client = Frames::begin(server.tls().await, &[]).await;
     client.send(&check(1)).await.unwrap();
     assert!(in_time(client.next_of(DATA)).await.is_some(), "who calls in time is answered");
