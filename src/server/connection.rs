@@ -152,7 +152,7 @@ impl<S: CallService> Connections<S> {
             async move {
                 let entered = match arrival.map(Arrival::enter).transpose() {
                     Ok(entered) => entered,
-                    Err(turned_away) => return Ok(turned_away),
+                    Err(turned_away) => return Ok(turned_away.response().await),
                 };
                 let response = answer.await?;
                 if !streams {
