@@ -82,6 +82,8 @@ fn name(number: u32) -> String {
     format!("allowedPartners/{}", data::domain(number))
 }
 
+/// As it is by default, but that it serves whatever it is asked: how long calls wait here is the
+/// generator's choice.
 fn configuration(address: &str, folder: &Path, dev: &DevFolder) -> String {
     let issuer = dev.issuer_config();
     let [KeySource::PemFile { path, kid: Some(kid), .. }] = issuer.keys.as_slice() else {
@@ -89,7 +91,7 @@ fn configuration(address: &str, folder: &Path, dev: &DevFolder) -> String {
     };
     format!(
         "listen = [\"{address}\"]\ndata_dir = {:?}\n[tls]\nenabled = false\n\
-         [log]\nfilter = \"warn\"\n[[auth.issuers]]\nissuer = \"{ISSUER}\"\n\
+         [limits]\nmax_queue_delay = \"1m\"\n[log]\nfilter = \"warn\"\n[[auth.issuers]]\nissuer = \"{ISSUER}\"\n\
          audiences = [\"{AUDIENCE}\"]\nalgorithms = [\"ES256\"]\n\
          keys = [{{ pem_file = {path:?}, kid = \"{kid}\" }}]\n",
         folder.join("data"),

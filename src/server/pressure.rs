@@ -6,7 +6,7 @@
 //! target, calls are turned away at odds that rise while it does and fall when it no longer does,
 //! as in CoDel (RFC 8289) and PIE (RFC 8033).
 //!
-//! The odds of a call are those times the calls that run on its connection, so whoever has two
+//! The odds of a call are those times the calls under way on its connection, so whoever has two
 //! hundred there is turned away long before one who has a single call. And while the odds are not
 //! none, what has itself waited for a few times the target goes, which empties the queue that
 //! has built up. What is turned away costs
@@ -99,14 +99,14 @@ pub struct Pressure {
 #[derive(Debug)]
 pub(super) struct Entrance {
     pressure: Arc<Pressure>,
-    /// The calls from it that run.
+    /// The calls from it that wait or run.
     calls: AtomicU32,
 }
 
 /// A call whose head has been read.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    entrance: Arc<Entrance>,
+    under_way: UnderWay,
     at: Instant,
 }
 
@@ -118,9 +118,9 @@ pub(super) struct TurnedAway(Option<Held>);
 #[derive(Debug)]
 struct Held(Arc<Entrance>);
 
-/// A call that was let in; over when this is dropped.
+/// A call counts on its connection until this is dropped.
 #[derive(Debug)]
-pub(super) struct Entered(Arc<Entrance>);
+pub(super) struct UnderWay(Arc<Entrance>);
 
 impl Pressure {
     /// `target` is the mean wait that is put up with.
@@ -140,7 +140,7 @@ impl Pressure {
     }
 
     /// Takes note of a call that has waited from `arrival` until `now`, and says whether it is
-    /// turned away, given how many calls run where it comes from, itself included.
+    /// turned away, given how many calls are under way where it comes from, itself included.
     fn turns_away(&self, arrival: Instant, now: Instant, calls: u32) -> bool {
         let wait = micros(now.saturating_duration_since(arrival));
         // Relaxed throughout: these are measurements, and nothing is read by way of them.
@@ -222,20 +222,21 @@ impl Entrance {
 
     /// Takes the time at which a call's head was read.
     pub fn arrive(self: &Arc<Self>) -> Arrival {
-        Arrival { entrance: Arc::clone(self), at: Instant::now() }
+        self.calls.fetch_add(1, Relaxed);
+        Arrival { under_way: UnderWay(Arc::clone(self)), at: Instant::now() }
     }
 }
 
 impl Arrival {
     /// Lets the call in or turns it away. To be asked when there is a thread to serve it.
-    pub fn enter(self) -> Result<Entered, TurnedAway> {
-        let Self { entrance, at } = self;
-        let running = entrance.calls.fetch_add(1, Relaxed) + 1;
-        let entered = Entered(entrance);
-        match entered.0.pressure.turns_away(at, Instant::now(), running) {
-            true if running > 1 => Err(TurnedAway(Held::new(&entered.0))),
+    pub fn enter(self) -> Result<UnderWay, TurnedAway> {
+        let Self { under_way, at } = self;
+        let entrance = &under_way.0;
+        let calls = entrance.calls.load(Relaxed);
+        match entrance.pressure.turns_away(at, Instant::now(), calls) {
+            true if calls > 1 => Err(TurnedAway(Held::new(entrance))),
             true => Err(TurnedAway(None)),
-            false => Ok(entered),
+            false => Ok(under_way),
         }
     }
 }
@@ -264,7 +265,7 @@ impl Drop for Held {
     }
 }
 
-impl Drop for Entered {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Relaxed);
     }
