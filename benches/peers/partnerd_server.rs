@@ -95,6 +95,8 @@ fn name(number: u32) -> String {
     format!("allowedPartners/{}", data::domain(number))
 }
 
+/// As it is by default, but that it serves whatever it is asked: how long calls wait here is the
+/// generator's choice.
 fn configuration(address: &str, folder: &Path, dev: &DevFolder, tls: bool) -> String {
     let tls = if tls {
         let TlsConfig { cert_file, key_file, .. } = dev.tls_config();
@@ -108,7 +110,7 @@ fn configuration(address: &str, folder: &Path, dev: &DevFolder, tls: bool) -> St
     };
     format!(
         "listen = [\"{address}\"]\ndata_dir = {:?}\n[tls]\n{tls}\n\
-         [log]\nfilter = \"warn\"\n[[auth.issuers]]\nissuer = \"{ISSUER}\"\n\
+         [limits]\nmax_queue_delay = \"1m\"\n[log]\nfilter = \"warn\"\n[[auth.issuers]]\nissuer = \"{ISSUER}\"\n\
          audiences = [\"{AUDIENCE}\"]\nalgorithms = [\"ES256\"]\n\
          keys = [{{ pem_file = {path:?}, kid = \"{kid}\" }}]\n",
         folder.join("data"),

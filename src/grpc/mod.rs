@@ -20,9 +20,10 @@ mod role_requests;
 pub mod roles;
 pub mod settings;
 pub mod status;
+mod turns;
 pub mod watch;
 
-use std::{convert::Infallible, future::ready, sync::Arc};
+use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt,
@@ -62,6 +63,10 @@ pub struct Limits {
     pub max_watch_streams: usize,
     /// The most watch streams of one subject.
     pub max_watch_streams_per_subject: usize,
+    /// The most scans of one subject, those that wait for their turn included.
+    pub max_scans_per_subject: usize,
+    /// How long a scan may wait for its turn.
+    pub max_scan_wait: Duration,
 }
 
 impl Default for Limits {
@@ -71,6 +76,8 @@ impl Default for Limits {
             max_batch_items: 1_000,
             max_watch_streams: 10_000,
             max_watch_streams_per_subject: 1_000,
+            max_scans_per_subject: 16,
+            max_scan_wait: Duration::from_secs(2),
         }
     }
 }

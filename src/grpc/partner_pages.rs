@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -42,19 +42,22 @@ impl Partners {
         let query = complete(query, broken)?;
         let scans = !query.filter.is_empty() || !query.order.is_by_name();
         let (message, revision) = if scans && self.registry.scan_length() > SCAN_IN_PLACE {
+            let turn = self.turns.take(&begun.call.caller).await?;
             let find = move |registry: &Registry| {
                 let page = registry.list(&permit, &query)?;
                 Ok((written(&page, &shown), page.revision))
             };
-            off_thread(&self.registry, &self.scans, find).await?
+            off_thread(&self.registry, turn, find).await?
         } else {
             let page = self.registry.list(&permit, &query)?;
             let revision = page.revision;
             let message = if page.weight <= WRITE_IN_PLACE {
                 written(&page, &shown)
             } else {
+                let turn = self.pages.clone().acquire_owned().await;
+                let turn = turn.map_err(|_| status::draining())?;
                 let write = move |_: &Registry| Ok(written(&page, &shown));
-                off_thread(&self.registry, &self.pages, write).await?
+                off_thread(&self.registry, turn, write).await?
             };
             (message, revision)
         };
@@ -62,17 +65,22 @@ impl Partners {
     }
 }
 
-/// Does `work` on a thread that serves no calls, when it is its turn.
+/// Does `work` on a thread that serves no calls, and keeps `turn` until it is done. What nobody
+/// waits for any more is not begun; what has begun is soon over.
 async fn off_thread<T: Send + 'static>(
     registry: &Arc<Registry>,
-    turns: &Semaphore,
+    turn: impl Send + 'static,
     work: impl FnOnce(&Registry) -> Result<T, Status> + Send + 'static,
 ) -> Result<T, Status> {
-    let _turn = turns.acquire().await.map_err(|_| status::draining())?;
     let registry = Arc::clone(registry);
-    tokio::task::spawn_blocking(move || work(&registry))
-        .await
-        .map_err(|error| status::internal(&error.to_string()))?
+    let (reply, answer) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        if !reply.is_closed() {
+            let _ = reply.send(work(&registry));
+        }
+    });
+    answer.await.map_err(|_| status::internal("a listing panicked"))?
 }
 
 /// The response, with its partners ready to be sent.

@@ -15,6 +15,7 @@ use super::{
     partner_requests::{Member, Update, batch, check_batch, given, new_domain},
     read_mask::ReadMask,
     status,
+    turns::Turns,
     watch::{Streams, WatchStream},
 };
 use crate::{
@@ -45,19 +46,17 @@ pub struct Partners {
     pub(super) registry: Arc<Registry>,
     limits: Limits,
     pub(super) streams: Arc<Streams>,
-    /// As many scans at a time as there are cores; further ones wait their turn, within their
-    /// deadline.
-    pub(super) scans: Semaphore,
+    pub(super) turns: Turns,
     /// So many large pages are written at a time, and do not wait for scans.
-    pub(super) pages: Semaphore,
+    pub(super) pages: Arc<Semaphore>,
 }
 
 impl Partners {
     /// The handlers on `registry`, which open their streams among `streams`.
     pub fn new(registry: Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let turns = || Semaphore::new(cores);
-        Self { registry, limits, streams, scans: turns(), pages: turns() }
+        let turns = Turns::new(limits.max_scans_per_subject, limits.max_scan_wait);
+        Self { registry, limits, streams, turns, pages: Arc::new(Semaphore::new(cores)) }
     }
 }
 
@@ -77,7 +76,7 @@ impl AllowedPartnerService for Partners {
         let domain = complete(domain, broken)?;
         let permit = permit::<GetPartner>(&self.registry.policy(), &begun.call, domain)?;
         let found = match then {
-            Some(then) => self.get_at(permit, then, *show_deleted).await?,
+            Some(then) => self.get_at(&begun.call.caller, permit, then, *show_deleted).await?,
             None => self.registry.get(&permit, *show_deleted)?,
         };
         Ok(begun.response(shown.apply(convert::partner(&found.result)), found.revision))

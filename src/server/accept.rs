@@ -1,16 +1,29 @@
 //! Takes connections, within the limit, until told to stop; then lets them finish.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tonic::body::Body;
 
-use super::{ResponseBody, Shutdown, connection::Connections, workers::Workers};
+use super::{
+    Pressure, ResponseBody, Shutdown,
+    connection::Connections,
+    room::{Full, Room},
+    workers::Workers,
+};
 use crate::{config::Limits, service::CallService, tls::ServerTls};
 
 /// How long to wait after a failed accept: most often the process is out of file descriptors, and
 /// asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is told that connections are closed for want of room: as often as somebody likes
+/// would fill the log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether connections are encrypted.
 #[derive(Clone, Debug)]
@@ -25,7 +38,8 @@ pub enum Security {
 /// stop, and returns when the last call is over, the drain timeout has passed or the shutdown turns
 /// into an end.
 ///
-/// A connection beyond the limit is closed at once. Nothing that a client does ends it.
+/// A connection beyond a limit, in all or from its address, is closed at once. Nothing that a
+/// client does ends it.
 ///
 /// # Errors
 /// If the threads cannot be started.
@@ -34,12 +48,14 @@ pub async fn serve(
     security: Security,
     service: impl CallService<Body, Body: ResponseBody>,
     limits: &Limits,
+    pressure: Arc<Pressure>,
     workers: usize,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let workers = Arc::new(Workers::start(workers)?);
-    let connections = Arc::new(Connections::new(security, service, limits, shutdown.clone()));
-    let room = Arc::new(Semaphore::new(limits.max_connections));
+    let connections = Connections::new(security, service, limits, pressure, shutdown.clone());
+    let connections = Arc::new(connections);
+    let room = Arc::new(Room::new(limits));
     let drain_timeout = limits.drain_timeout;
     let mut loops = JoinSet::new();
     for listener in listeners {
@@ -59,11 +75,11 @@ async fn accept<S: CallService<Body, Body: ResponseBody>>(
     listener: TcpListener,
     connections: Arc<Connections<S>>,
     workers: &Workers,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     shutdown: &Shutdown,
 ) -> JoinSet<()> {
     let mut open = JoinSet::new();
-    let mut full = false;
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -79,13 +95,16 @@ async fn accept<S: CallService<Body, Body: ResponseBody>>(
                 continue;
             }
         };
-        let Ok(permit) = room.clone().try_acquire_owned() else {
-            if !std::mem::replace(&mut full, true) {
-                tracing::warn!(%peer, "limits.max_connections is reached; closing new ones");
+        let place = match room.take(peer.ip()) {
+            Ok(place) => place,
+            Err(Full(limit)) => {
+                if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%peer, "{limit} is reached; closing new connections");
+                }
+                continue;
             }
-            continue;
         };
-        full = false;
         // Off this thread's reactor, so that its worker's can take it.
         let stream = match stream.into_std() {
             Ok(stream) => stream,
@@ -97,7 +116,7 @@ async fn accept<S: CallService<Body, Body: ResponseBody>>(
         let connections = connections.clone();
         workers.spawn(&mut open, async move {
             connections.run(stream, peer).await;
-            drop(permit);
+            drop(place);
         });
     }
 }

@@ -12,9 +12,10 @@ use tonic::body::Body;
 
 use super::{
     ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
-    REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload, ResponseBody, STREAM_SWEEP_INTERVAL,
-    Security, Shutdown, audit_key, door::GrpcDoor, every, expire_in_time, health, layered,
-    on_hangup, reflection, reload_on_change, serve, services::Services, standing::StreamStanding,
+    Pressure, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload, ResponseBody,
+    STREAM_SWEEP_INTERVAL, Security, Shutdown, Subjects, audit_key, door::GrpcDoor, every,
+    expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
+    services::Services, standing::StreamStanding,
 };
 use crate::{
     auth::{
@@ -145,6 +146,7 @@ impl Assembly {
             audit_key: audit_key::open_or_create(&data_dir)?,
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
+            write_queue_share: limits.write_queue_per_subject,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
             retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
@@ -193,11 +195,13 @@ impl Assembly {
         let incidents = self.incidents.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(audit_refusals(registry.clone(), incidents.clone(), shutdown.clone()));
-        let service = self.service(&mut tasks, &shutdown).await;
+        let pressure = Arc::new(Pressure::new(self.limits.max_queue_delay));
+        let service = self.service(&mut tasks, pressure.clone(), &shutdown).await;
         let (security, limits) = (self.security.clone(), self.limits.clone());
         let workers = self.worker_threads;
         self.spawn_background(&mut tasks, &shutdown)?;
-        let served = serve(listeners, security, service, &limits, workers, shutdown).await;
+        let served =
+            serve(listeners, security, service, &limits, pressure, workers, shutdown).await;
         tasks.shutdown().await;
         note_refusals(&registry, &incidents).await;
         note(&registry, Event::Stop).await;
@@ -209,6 +213,7 @@ impl Assembly {
     async fn service(
         &self,
         tasks: &mut JoinSet<()>,
+        pressure: Arc<Pressure>,
         shutdown: &Shutdown,
     ) -> impl CallService<Body, Body: ResponseBody> + use<> {
         let (health, health_service) = health(grpc::SERVICE_NAMES.to_vec()).await;
@@ -218,6 +223,8 @@ impl Assembly {
             max_batch_items: self.limits.max_batch,
             max_watch_streams: self.limits.max_watch_streams,
             max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
+            max_scans_per_subject: self.limits.max_scans_per_subject,
+            max_scan_wait: self.limits.max_scan_wait,
         };
         let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
@@ -233,6 +240,8 @@ impl Assembly {
             reflection: self.reflection.then(|| reflection(shutdown.clone())),
         };
         let door = GrpcDoor::new(self.registry.clone());
+        let most = self.limits.max_concurrent_requests_per_subject;
+        let services = Subjects::new(services, most, pressure);
         let failures = Failures::new(self.failure_limits, self.incidents.clone());
         layered(Authenticated::new(services, self.verifier.clone(), failures, door), &self.limits)
     }

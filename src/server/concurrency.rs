@@ -17,6 +17,8 @@ use crate::service::CallService;
 /// apart so that they can shut nobody out.
 const MAX_HEALTH_STREAMS: usize = 1_000;
 
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const WATCH: &str = "/xmpp.federation.v1.AllowedPartnerService/WatchAllowedPartners";
 
 /// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call beyond the limit. A call
@@ -41,9 +43,8 @@ impl<S> Concurrency<S> {
     /// Where the call at `path` is counted and how many may be; `None` if it is not counted.
     fn counter(&self, path: &str) -> Option<(&Arc<Semaphore>, usize)> {
         match path {
-            // Streams of their own kind are counted by subject, once it is known who calls.
-            "/grpc.health.v1.Health/Check" | WATCH => None,
-            "/grpc.health.v1.Health/Watch" => Some((&self.free_for_health, MAX_HEALTH_STREAMS)),
+            HEALTH_WATCH => Some((&self.free_for_health, MAX_HEALTH_STREAMS)),
+            path if counted_apart(path) => None,
             _ => Some((&self.free, self.limit)),
         }
     }
@@ -61,7 +62,10 @@ impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Concurrency
             Some((free, limit)) => match free.clone().try_acquire_owned() {
                 Ok(permit) => Some(permit),
                 Err(_full) => {
-                    let refusal = Refusal::TooManyCalls { limit };
+                    let refusal = Refusal::TooManyCalls {
+                        limit: "limits.max_concurrent_requests",
+                        most: limit,
+                    };
                     return Either::Left(ready(refusal.response()));
                 }
             },
@@ -71,4 +75,10 @@ impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Concurrency
             answer.map(|response| response.map(|body| Answered::Service(Held::new(body, permit)))),
         )
     }
+}
+
+/// Whether the call at `path` does not count among calls: a health check, which must be answered
+/// above all when there are too many, and streams, which have limits of their own.
+pub(super) fn counted_apart(path: &str) -> bool {
+    matches!(path, HEALTH_CHECK | HEALTH_WATCH | WATCH)
 }

@@ -1,9 +1,10 @@
 //! Serves calls: connections, the layers around every call, and an orderly end.
 //!
 //! [`serve`] takes listeners, a service and a [`Shutdown`], so that a test runs on port 0 and ends
-//! when it likes. From the outside in, a call passes: [`Telemetry`], which reports it whatever
+//! when it likes. From the outside in, a call passes: [`Pressure`], on its connection still, which
+//! turns calls away when they wait too long; [`Telemetry`], which reports it whatever
 //! happens; [`GrpcOnly`]; [`CatchPanic`]; [`Deadline`]; [`Concurrency`]; then what
-//! [`layered`] is given, authentication first.
+//! [`layered`] is given, authentication first and [`Subjects`] after it.
 
 mod accept;
 mod assembly;
@@ -17,13 +18,17 @@ mod door;
 mod grpc_only;
 mod health;
 mod panics;
+mod pressure;
 mod refusal;
 mod reload;
+mod room;
 mod services;
 mod shutdown;
 mod standing;
+mod subjects;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod workers;
 
 use tonic::body::Body;
@@ -43,8 +48,10 @@ pub use self::{
     grpc_only::GrpcOnly,
     health::{EndsWithServer, Health, health, reflection},
     panics::CatchPanic,
+    pressure::Pressure,
     reload::{Reload, on_hangup, reload_on_change},
     shutdown::{Shutdown, ShutdownTrigger, on_signals, shutdown},
+    subjects::Subjects,
 };
 
 /// Puts the layers that every call passes around a service, the outermost first.

@@ -121,11 +121,12 @@ where
     }
 }
 
-/// The HTTP/2 library logs the headers it decodes, tokens among them, at the levels below INFO:
-/// no filter that anybody sets lets those through.
+/// The HTTP/2 library logs the headers it decodes, tokens among them, at the levels below INFO,
+/// and a warning for every frame of some kinds that a client should not have sent: no filter that
+/// anybody sets lets those through.
 fn shows_no_header(metadata: &Metadata<'_>) -> bool {
     let decodes_headers = metadata.target().starts_with("h2");
-    !decodes_headers || *metadata.level() <= Level::INFO
+    !decodes_headers || *metadata.level() <= Level::ERROR
 }
 
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
