@@ -272,7 +272,7 @@ impl Drop for UnderWay {
 }
 
 /// The same response every time, so its status is put into words once.
-pub(super) fn turned_away() -> Response<Body> {
+fn turned_away() -> Response<Body> {
     static HEADERS: LazyLock<HeaderMap> =
         LazyLock::new(|| Refusal::Overloaded.response().headers().clone());
     let mut response = Response::new(Body::empty());

@@ -15,7 +15,7 @@ use tower::Service;
 use super::{
     CallService,
     concurrency::{counted_apart, held},
-    pressure::{Pressure, turned_away},
+    pressure::Pressure,
     refusal::Refusal,
 };
 use crate::auth::{
@@ -54,17 +54,17 @@ impl<S> Subjects<S> {
     }
 
     /// The share that the call takes, if it counts here.
-    fn share(&self, request: &Request<Body>) -> Result<Option<Share>, Response<Body>> {
+    fn share(&self, request: &Request<Body>) -> Result<Option<Share>, Refusal<'static>> {
         let caller = request.extensions().get::<Arc<Caller>>();
         let Some(caller) = caller.filter(|_| !counted_apart(request.uri().path())) else {
             return Ok(None);
         };
         let Some(share) = self.shares.take(&caller.issuer, &caller.subject) else {
             let limit = "limits.max_concurrent_requests_per_subject";
-            return Err(Refusal::TooManyCalls { limit, most: self.shares.most() }.response());
+            return Err(Refusal::TooManyCalls { limit, most: self.shares.most() });
         };
         match self.pressure.singles_out(share.before()) {
-            true => Err(turned_away()),
+            true => Err(Refusal::Overloaded),
             false => Ok(Some(share)),
         }
     }
@@ -82,7 +82,9 @@ impl<S: CallService> Service<Request<Body>> for Subjects<S> {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.share(&request) {
             Ok(share) => Counted { answer: Some(self.inner.call(request)), share, refusal: None },
-            Err(refusal) => Counted { answer: None, share: None, refusal: Some(refusal) },
+            Err(refusal) => {
+                Counted { answer: None, share: None, refusal: Some(refusal.response()) }
+            }
         }
     }
 }
