@@ -304,17 +304,15 @@ impl Limits {
         let span = |key, default, least, most| {
             r.span(key, Span::secs(default), Span::millis(least)..=Span::secs(most))
         };
+        let max_message_bytes =
+            r.size("limits.max_message_bytes", Size::mib(4), Size::kib(16)..=Size::mib(256));
         // What one may have of what all share is a part of it, unless it is given.
         let max_connections = r.number("limits.max_connections", 10_000, 1..=1_000_000);
         let max_concurrent_requests =
             r.number("limits.max_concurrent_requests", 10_000, 1..=1_000_000);
         let write_queue: usize = r.number("limits.write_queue", 1_024, 1..=65_536);
         Self {
-            max_message_bytes: r.size(
-                "limits.max_message_bytes",
-                Size::mib(4),
-                Size::kib(16)..=Size::mib(256),
-            ),
+            max_message_bytes,
             max_connections,
             max_connections_per_address: r.number(
                 "limits.max_connections_per_address",

@@ -271,7 +271,7 @@ impl Drop for UnderWay {
 }
 
 /// The same response every time, so its status is put into words once.
-pub(super) fn turned_away<B: Default>() -> Response<B> {
+fn turned_away<B: Default>() -> Response<B> {
     static HEADERS: LazyLock<HeaderMap> =
         LazyLock::new(|| Refusal::Overloaded.response::<()>().headers().clone());
     let mut response = Response::new(B::default());

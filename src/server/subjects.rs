@@ -9,7 +9,7 @@ use tonic::body::Body;
 use super::{
     body::{Answered, Held, ResponseBody},
     concurrency::counted_apart,
-    pressure::{Pressure, turned_away},
+    pressure::Pressure,
     refusal::Refusal,
 };
 use crate::{
@@ -40,17 +40,17 @@ impl<S> Subjects<S> {
     }
 
     /// The share that the call takes, if it counts here.
-    fn share<B: Default>(&self, request: &Request<Body>) -> Result<Option<Share>, Response<B>> {
+    fn share(&self, request: &Request<Body>) -> Result<Option<Share>, Refusal<'static>> {
         let caller = request.extensions().get::<Arc<Caller>>();
         let Some(caller) = caller.filter(|_| !counted_apart(request.uri().path())) else {
             return Ok(None);
         };
         let Some(share) = self.shares.take(&caller.issuer, &caller.subject) else {
             let limit = "limits.max_concurrent_requests_per_subject";
-            return Err(Refusal::TooManyCalls { limit, most: self.shares.most() }.response());
+            return Err(Refusal::TooManyCalls { limit, most: self.shares.most() });
         };
         match self.pressure.singles_out(share.before()) {
-            true => Err(turned_away()),
+            true => Err(Refusal::Overloaded),
             false => Ok(Some(share)),
         }
     }
@@ -65,7 +65,7 @@ impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Subjects<S>
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<S> {
         let share = match self.share(&request) {
             Ok(share) => share,
-            Err(refusal) => return Either::Left(ready(refusal)),
+            Err(refusal) => return Either::Left(ready(refusal.response())),
         };
         let answer = self.inner.call(request);
         Either::Right(

@@ -478,7 +478,7 @@ async fn what_a_client_can_repeat_without_end_is_not_logged() {
     let bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &flood, &ping(0, [7; 8])];
     stream.write_all(&bytes.concat()).await.unwrap();
     let mut said = Vec::new();
-    while !said.ends_with(&[7; 8]) {
+    while !said.windows(8).any(|bytes| bytes == [7; 8]) {
         assert!(stream.read_buf(&mut said).await.unwrap() > 0, "the connection goes on");
     }
     rig.end().await;
