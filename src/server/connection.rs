@@ -9,7 +9,11 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::{CallService, Security, Shutdown, concurrency::held};
+use super::{
+    CallService, Security, Shutdown,
+    concurrency::held,
+    gathering::{Gathering, driven},
+};
 use crate::{
     auth::certificate::{ClientCertificate, Unreadable},
     config::Limits,
@@ -24,6 +28,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all streams of a connection together. It bounds what one client can make us
 /// buffer.
 const CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// What of one call's answer is handed to the connection before it is sent: beside the message that
+/// comes next, all that a client who reads slowly makes us keep.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// How every connection is served.
 #[derive(Debug)]
@@ -48,6 +56,7 @@ impl<S: CallService> Connections<S> {
             .max_header_list_size(limits.max_header_list_bytes)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout)
+            .max_send_buf_size(SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         let Limits { handshake_timeout, idle_timeout, .. } = *limits;
@@ -99,10 +108,12 @@ impl<S: CallService> Connections<S> {
             let answer = service.clone().oneshot(request.map(Body::new));
             async move { answer.await.map(|response| response.map(|body| held(body, running))) }
         });
+        let io = Gathering::over(io);
+        let transport = io.handle();
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
 
         let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
+            ended = driven(connection.as_mut(), &transport) => Some(ended),
             () = self.shutdown.draining() => None,
             () = idle(&mut running, self.idle_timeout) => None,
         };
@@ -112,7 +123,7 @@ impl<S: CallService> Connections<S> {
                 connection.as_mut().graceful_shutdown();
                 // A client that does not take part in the farewell is left without one.
                 tokio::select! {
-                    ended = connection.as_mut() => ended,
+                    ended = driven(connection.as_mut(), &transport) => ended,
                     () = idle(&mut running, self.handshake_timeout) => Ok(()),
                 }
             }

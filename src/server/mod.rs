@@ -13,6 +13,7 @@ mod concurrency;
 mod connection;
 mod deadline;
 mod door;
+mod gathering;
 mod grpc_only;
 mod health;
 mod panics;

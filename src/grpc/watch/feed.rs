@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
@@ -11,8 +12,7 @@ use crate::{
     auth::{Caller, layer::Rejection},
     domain::Revision,
     grpc::status,
-    proto::watch::WatchAllowedPartnersResponse,
-    registry::watch::{Stop, Watcher},
+    registry::watch::{Sink as _, Stop, Watcher},
 };
 
 /// No timer is set nearer or further ahead.
@@ -39,7 +39,8 @@ pub(super) struct Feed {
     _place: Place,
 }
 
-type Message = Result<WatchAllowedPartnersResponse, Status>;
+/// What goes to the client next: a message on the wire, or several.
+type Message = Result<Bytes, Status>;
 
 impl Feed {
     pub fn new(
@@ -128,7 +129,7 @@ impl Feed {
         finished || Instant::now() >= self.progress_due
     }
 
-    fn message(&mut self, batch: Batch, synced: bool) -> WatchAllowedPartnersResponse {
+    fn message(&mut self, batch: Batch, synced: bool) -> Bytes {
         self.progress_due = Instant::now() + self.progress_interval;
         let progress = self.watcher.progress();
         self.unfinished = batch

@@ -18,6 +18,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use tokio::sync::watch as bell;
 
 use event::Telling;
@@ -55,12 +56,21 @@ pub enum Start {
 }
 
 /// What takes the events of a stream.
-pub trait Sink {
+pub trait Sink: Default {
     /// Takes the next event.
     fn take(&mut self, event: Event<'_>);
 
     /// Whether it wants no more for now.
     fn is_full(&self) -> bool;
+
+    /// Whether it has taken nothing yet.
+    fn is_empty(&self) -> bool;
+
+    /// The message that tells of all it has taken, which is the whole of this revision.
+    fn into_message(self, revision: Revision) -> Bytes;
+
+    /// Takes messages as [`Sink::into_message`] makes them. It wants no more then.
+    fn take_messages(&mut self, messages: Bytes);
 }
 
 /// Why a watcher stopped going forward.
@@ -237,6 +247,7 @@ impl Watcher {
                     };
                     self.then = Arc::new(Sight::under(&policy, &self.call));
                 }
+                Stage::Between if self.tells_shared(last, sink) => return Ok(Stop::Full),
                 Stage::Between => match self.next_entry() {
                     Some(entry) => self.begin(entry)?,
                     None => return Ok(Stop::Behind),
@@ -267,6 +278,42 @@ impl Watcher {
             return Some(entry);
         }
         self.registry.current.tail.load().next(self.position).cloned()
+    }
+
+    /// Tells of what comes next in messages that everybody shares who sees all partners, if this
+    /// stream is one of those and has nothing else to tell first.
+    fn tells_shared<S: Sink>(&mut self, last: Revision, sink: &mut S) -> bool {
+        if !self.sees_everything() || !sink.is_empty() || !self.replayed.is_empty() {
+            return false;
+        }
+        let tail = self.registry.current.tail.load();
+        let entry = tail.next(self.position).filter(|entry| self.then.is_under(entry.policy()));
+        let message = |entry: &Arc<Entry>| self.shared_message::<S>(entry);
+        let messages = entry.and_then(|entry| tail.messages(entry, last, &message));
+        let Some((messages, position)) = messages else { return false };
+        sink.take_messages(messages);
+        self.position = position;
+        true
+    }
+
+    /// Whether its filter and its caller's roles, then and now, leave no partner out.
+    fn sees_everything(&self) -> bool {
+        self.filter.is_empty() && self.then.is_everything() && self.now.is_everything()
+    }
+
+    /// The message of an entry as everybody is told of it who sees all partners; `None` if it is too
+    /// much for one.
+    fn shared_message<S: Sink>(&self, entry: &Arc<Entry>) -> Option<Bytes> {
+        let of_partner = |change: &Change| matches!(change, Change::Partner { .. });
+        // What is seen of the settings depends on more.
+        if !entry.commit().changes.iter().all(of_partner) {
+            return None;
+        }
+        let mut sink = S::default();
+        let before = Arc::clone(&self.then);
+        let mut reading = Reading { entry: Arc::clone(entry), change: 0, before, turn: None };
+        let whole = self.tell_entry(&mut reading, &mut sink, &mut { LOOKS });
+        (whole && !sink.is_empty()).then(|| sink.into_message(entry.commit().revision))
     }
 
     fn begin(&mut self, entry: Arc<Entry>) -> Result<(), Error> {

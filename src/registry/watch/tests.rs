@@ -51,6 +51,18 @@ impl Sink for Notes {
     fn is_full(&self) -> bool {
         false
     }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn into_message(self, _: Revision) -> Bytes {
+        self.0.into_iter().map(|note| note + "\n").collect::<String>().into()
+    }
+
+    fn take_messages(&mut self, messages: Bytes) {
+        self.0.extend(str::from_utf8(&messages).unwrap().lines().map(str::to_owned));
+    }
 }
 
 /// Roles under which the watching role gives these permissions within these scopes.
