@@ -1,14 +1,14 @@
 //! etcd, in plain text and without authentication. The few messages that are needed stand here by
 //! hand, after `etcdserverpb` and `mvccpb` (Apache-2.0).
 
-use std::{future, process::Command};
+use std::process::Command;
 
-use futures_util::StreamExt as _;
 use prost::Message;
 
 use crate::{
     data,
-    subject::{self, Caller, Process, Protocol, Revisions, Subject},
+    line::{Line, More, Told},
+    subject::{self, Caller, Process, Protocol, Subject},
 };
 
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -54,27 +54,13 @@ struct WatchCreateRequest {
     range_end: Vec<u8>,
     #[prost(int64, tag = "3")]
     start_revision: i64,
+    #[prost(bool, tag = "6")]
+    prev_kv: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct WatchResponse {
-    #[prost(bool, tag = "4")]
-    canceled: bool,
-    #[prost(message, repeated, tag = "11")]
-    events: Vec<Event>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(message, optional, tag = "2")]
-    kv: Option<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(int64, tag = "3")]
-    mod_revision: i64,
-}
+/// In a `WatchResponse` the field of the events, in an event that of what is there now, and in that the
+/// field of its revision.
+const REVISION: [u32; 3] = [11, 2, 3];
 
 /// Starts it and fills it; or says why not.
 pub async fn start() -> Result<Subject, String> {
@@ -100,7 +86,7 @@ pub async fn start() -> Result<Subject, String> {
     }
     let protocol = Protocol {
         write: |caller, number| Box::pin(write(caller, number)),
-        follow: |caller, after| Box::pin(follow(caller, after)),
+        follow: |line, after| Box::pin(follow(line, after)),
     };
     Ok(Subject::new("etcd", protocol, client, None, process, folder))
 }
@@ -113,19 +99,13 @@ async fn write(caller: Caller, number: u64) -> i64 {
     answer.header.expect("every answer has one").revision
 }
 
-async fn follow(caller: Caller, after: i64) -> Revisions {
+async fn follow(line: Line, after: i64) -> Told {
     let create_request = Some(WatchCreateRequest {
         key: b"/partners/".to_vec(),
         range_end: b"/partners0".to_vec(),
         start_revision: after + 1,
+        // An event of partnerd has what was there before, too.
+        prev_kv: true,
     });
-    let stream = caller.stream::<_, WatchResponse>(WATCH, WatchRequest { create_request }).await;
-    let revisions = stream.map(|message| {
-        let message = message.expect("the stream goes on");
-        assert!(!message.canceled, "nobody cancelled it");
-        let of = |event: Event| event.kv.map_or(0, |kv| kv.mod_revision);
-        message.events.into_iter().map(of).collect::<Vec<_>>()
-    });
-    // The first message says that the watch has been created.
-    Box::pin(revisions.filter(|revisions| future::ready(!revisions.is_empty())))
+    line.told(WATCH, &WatchRequest { create_request }, More::Perhaps, &REVISION).await
 }

@@ -13,6 +13,7 @@ mod data;
 mod footprint;
 
 mod etcd;
+mod line;
 mod measure;
 mod partnerd_server;
 mod report;

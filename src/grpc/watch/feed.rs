@@ -92,10 +92,14 @@ impl Feed {
         }
         let mut batch = Batch::default();
         loop {
-            if self.standing.is_draining() {
+            // What it rests on does not change unheard, but for the time.
+            let rung = self.watcher.hears();
+            if rung && self.standing.is_draining() {
                 return self.leave();
             }
-            self.check()?;
+            if rung || Instant::now() >= self.good_until {
+                self.check()?;
+            }
             let stop = self.watcher.advance(&mut batch)?;
             let synced = stop == Stop::Synced;
             if !batch.is_empty() || synced || self.owes_progress() {

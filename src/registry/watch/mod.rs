@@ -95,6 +95,8 @@ pub struct Watcher {
     call: Call,
     filter: Filter<AllowedPartner>,
     bell: bell::Receiver<Revision>,
+    /// The revision that the bell rang with when it was last listened to: as far as is told.
+    heard: Revision,
     /// Everything up to here has been told, or lies before the start.
     position: Revision,
     /// What the caller may see by the roles at `position`.
@@ -157,7 +159,10 @@ impl Registry {
         call: Call,
         query: WatchQuery,
     ) -> Result<Watcher, Error> {
-        let bell = self.current.bell.subscribe();
+        let mut bell = self.current.bell.subscribe();
+        let heard = *bell.borrow();
+        // Whatever was so at the permit is looked at once more before anything is told.
+        bell.mark_changed();
         let state = self.snapshot();
         let now = Arc::new(Sight::under(state.policy(), &call));
         let oldest = state.oldest_revision();
@@ -173,6 +178,7 @@ impl Registry {
             call,
             filter: query.filter,
             bell,
+            heard,
             position,
             then: Arc::clone(&now),
             now,
@@ -190,7 +196,7 @@ impl Watcher {
     pub fn progress(&self) -> Option<Revision> {
         match self.stage {
             Stage::State(_) => None,
-            Stage::Start => Some(self.position.min(*self.bell.borrow())),
+            Stage::Start => Some(self.position.min(self.heard)),
             // What is there to be told is there a moment before the bell rings.
             Stage::Between | Stage::Entry(_) => Some(self.position),
         }
@@ -201,6 +207,17 @@ impl Watcher {
         // The log in memory may already begin after a revision for which the bell has yet to ring.
         let base = self.registry.current.tail.load().base().min(*self.bell.borrow());
         matches!(self.stage, Stage::Start | Stage::Between) && self.position < base
+    }
+
+    /// Whether the bell has rung since this was last asked. What happened up to then may be told
+    /// once the right to it has been looked at.
+    pub fn hears(&mut self) -> bool {
+        // The sender lives in the registry, which this holds.
+        let rung = self.bell.has_changed().is_ok_and(|rung| rung);
+        if rung {
+            self.heard = *self.bell.borrow_and_update();
+        }
+        rung
     }
 
     /// Takes note of the roles in force now.
@@ -215,18 +232,19 @@ impl Watcher {
         Ok(())
     }
 
-    /// Waits for something new in the log, or about what the stream rests on.
+    /// Waits for something new in the log, or about what the stream rests on, to be heard.
     pub async fn rung(&mut self) {
         // The sender lives in the registry, which this holds.
         let _ = self.bell.changed().await;
+        self.bell.mark_changed();
     }
 
-    /// Tells the sink what comes next.
+    /// Tells the sink what comes next, up to what was last heard of.
     ///
     /// # Errors
     /// [`Kind::Internal`] if the log contradicts itself.
     pub fn advance(&mut self, sink: &mut impl Sink) -> Result<Stop, Error> {
-        let last = *self.bell.borrow_and_update();
+        let last = self.heard;
         let mut looks = LOOKS;
         loop {
             if sink.is_full() {

@@ -175,6 +175,7 @@ fn partner(domain: &DomainName, revision: Revision) -> AllowedPartner {
 /// Everything that the watcher tells until the bell.
 fn told(watcher: &mut Watcher) -> Vec<String> {
     let mut notes = Notes::default();
+    watcher.hears();
     watcher.renew().unwrap();
     while watcher.advance(&mut notes).unwrap() != Stop::Bell {}
     notes.0
@@ -260,6 +261,7 @@ async fn what_is_read_of_the_store_ends_where_the_roles_are_no_longer_known() {
     rig.turn(&watching(&[]));
     rig.put("b.out.example");
     let mut notes = Notes::default();
+    watcher.hears();
     watcher.renew().unwrap();
     assert_eq!(watcher.advance(&mut notes).unwrap(), Stop::Behind);
     watcher.catch_up().await.unwrap();
@@ -302,6 +304,7 @@ fn a_right_that_is_taken_away_ends_the_stream_wherever_it_is() {
     // What it would still tell, it may not show.
     let mut notes = Notes::default();
     rig.turn(&watching(&["*.out.example"]));
+    watcher.hears();
     watcher.renew().unwrap();
     while watcher.advance(&mut notes).unwrap() != Stop::Bell {}
     assert!(notes.0.iter().all(|note| !note.contains("after")), "{:?}", notes.0);
