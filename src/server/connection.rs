@@ -28,6 +28,7 @@ use super::{
     Pressure, ResponseBody, Security, Shutdown,
     body::{Answered, Held},
     concurrency::counted_apart,
+    gathering::{Gathering, driven},
     pressure::{Arrival, Entrance},
     unread::{CallExecutor, must_be_read_by},
 };
@@ -57,9 +58,9 @@ const PENDING_RESETS: usize = 20;
 /// limit may begin with more streams than it allows.
 const ERROR_RESETS: usize = 256;
 
-/// What is made ready to be sent on one stream before the client has room for it, but for one
-/// message, which is made as a whole.
-const SEND_BUFFER: usize = 256 << 10;
+/// What of one call's answer is handed to the connection before it is sent: beside the message that
+/// comes next, all that a client who reads slowly makes us keep.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// How every connection is served.
 #[derive(Debug)]
@@ -104,11 +105,11 @@ impl<S: CallService<Body, Body: ResponseBody>> Connections<S> {
             .max_header_list_size(limits.max_header_list_bytes)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout)
+            .max_send_buf_size(SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(ERROR_RESETS)
-            .max_send_buf_size(SEND_BUFFER);
+            .max_local_error_reset_streams(ERROR_RESETS);
         let Limits {
             handshake_timeout, first_call_timeout, response_timeout, idle_timeout, ..
         } = *limits;
@@ -193,10 +194,12 @@ impl<S: CallService<Body, Body: ResponseBody>> Connections<S> {
             });
             entered.flatten().map(Ok::<_, Infallible>)
         });
+        let io = Gathering::over(io);
+        let transport = io.handle();
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
 
         let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
+            ended = driven(connection.as_mut(), &transport) => Some(ended),
             () = self.shutdown.draining() => None,
             () = activity.unused(self.first_call_timeout, self.idle_timeout) => None,
         };
@@ -206,7 +209,7 @@ impl<S: CallService<Body, Body: ResponseBody>> Connections<S> {
                 connection.as_mut().graceful_shutdown();
                 // A client that does not take part in the farewell is left without one.
                 tokio::select! {
-                    ended = connection.as_mut() => ended,
+                    ended = driven(connection.as_mut(), &transport) => ended,
                     () = activity.idle_for(self.handshake_timeout) => Ok(()),
                 }
             }

@@ -15,6 +15,7 @@ mod concurrency;
 mod connection;
 mod deadline;
 mod door;
+mod gathering;
 mod grpc_only;
 mod health;
 mod panics;

@@ -48,6 +48,6 @@ where
 fn in_our_terms(response: Response<Body>) -> Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != Code::Ok => grpc::status::of_library(status).into_http(),
-        _ => response,
+        _ => grpc::watch::ready(response),
     }
 }
