@@ -233,10 +233,14 @@ impl Activity {
     /// Waits until no call has come within `first`, the preface and the head of the request included,
     /// or none has run for `period` after one.
     async fn unused(&self, first: Duration, period: Duration) {
-        sleep(first).await;
-        if self.used.load(Ordering::Acquire) {
-            self.idle_for(period).await;
+        let last_chance = self.opened + first;
+        while !self.used.load(Ordering::Acquire) {
+            if Instant::now() >= last_chance {
+                return;
+            }
+            sleep_until(last_chance.min(Instant::now() + period)).await;
         }
+        self.idle_for(period).await;
     }
 
     /// Waits until no call has run for `period`, from now on. Looks now and then, so that calls
