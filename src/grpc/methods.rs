@@ -13,9 +13,20 @@ pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(DESCRIPTOR_SET).expect("the build wrote a descriptor set")
 });
 
-static METHODS: LazyLock<BTreeMap<String, Access>> = LazyLock::new(|| {
+/// What is known of a method.
+struct Method {
+    access: Access,
+    /// Whether it answers with a stream, which lives for as long as its caller may have it.
+    is_stream: bool,
+}
+
+static METHODS: LazyLock<BTreeMap<String, Method>> = LazyLock::new(|| {
     let methods = DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.map(|method| (path(&method), access(&method))).collect()
+    let known = |method: MethodDescriptor| {
+        let (access, is_stream) = (access(&method), method.is_server_streaming());
+        (path(&method), Method { access, is_stream })
+    };
+    methods.map(known).collect()
 });
 
 /// What the method with this HTTP/2 path asks for; `None` if there is no such method.
@@ -27,12 +38,17 @@ pub fn access_of(path: &str) -> Option<Access> {
     if path.starts_with("/grpc.reflection.") {
         return Some(Access::Authenticated);
     }
-    METHODS.get(path).copied()
+    METHODS.get(path).map(|method| method.access)
+}
+
+/// Whether the method with this HTTP/2 path is one of ours that answers with a stream.
+pub fn is_stream(path: &str) -> bool {
+    METHODS.get(path).is_some_and(|method| method.is_stream)
 }
 
 /// Every method of ours, as an HTTP/2 path, with what it asks for, sorted.
 pub fn all() -> impl Iterator<Item = (&'static str, Access)> {
-    METHODS.iter().map(|(path, access)| (path.as_str(), *access))
+    METHODS.iter().map(|(path, method)| (path.as_str(), method.access))
 }
 
 fn path(method: &MethodDescriptor) -> String {
@@ -70,6 +86,13 @@ mod tests {
         let nobodys: Vec<_> = all().filter(|(_, access)| *access == Access::Nobody).collect();
         assert!(nobodys.is_empty(), "{nobodys:?}");
         assert!(all().count() >= 18);
+    }
+
+    #[test]
+    fn the_streams_are_those_that_watch() {
+        let streams: Vec<_> = all().map(|(path, _)| path).filter(|path| is_stream(path)).collect();
+        assert!(streams.len() >= 2, "{streams:?}");
+        assert!(streams.iter().all(|path| path.contains("/Watch")), "{streams:?}");
     }
 
     #[test]

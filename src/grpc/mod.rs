@@ -69,8 +69,12 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -
     let mut routes = Routes::builder();
     routes
         .add_service(
-            AllowedPartnerServiceServer::new(partners::Partners::new(registry(), limits, streams))
-                .max_decoding_message_size(most),
+            AllowedPartnerServiceServer::new(partners::Partners::new(
+                registry(),
+                limits,
+                Arc::clone(&streams),
+            ))
+            .max_decoding_message_size(most),
         )
         .add_service(
             FederationSettingsServiceServer::new(settings::Settings::new(registry()))
@@ -84,7 +88,8 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -
                 .max_decoding_message_size(most),
         )
         .add_service(
-            AuditServiceServer::new(audit::Audit::new(registry())).max_decoding_message_size(most),
+            AuditServiceServer::new(audit::Audit::new(registry(), streams))
+                .max_decoding_message_size(most),
         )
         .add_service(
             MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))

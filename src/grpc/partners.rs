@@ -15,7 +15,7 @@ use super::{
     partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
     read_mask::ReadMask,
     status,
-    watch::{Streams, WatchStream},
+    watch::{Messages, Streams},
 };
 use crate::{
     auth::{
@@ -29,7 +29,10 @@ use crate::{
         AllowedPartner, DomainName,
         mask::{Mask, TermField},
     },
-    proto::v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
+    proto::{
+        v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
+        watch::WatchAllowedPartnersResponse,
+    },
     registry::{
         Registry,
         listing::{ListQuery, Page},
@@ -320,12 +323,12 @@ impl AllowedPartnerService for Partners {
         Ok(begun.response(convert::decision(permit.target().to_string(), &decision), revision))
     }
 
-    type WatchAllowedPartnersStream = WatchStream;
+    type WatchAllowedPartnersStream = Messages<WatchAllowedPartnersResponse>;
 
     async fn watch_allowed_partners(
         &self,
         request: Request<pb::WatchAllowedPartnersRequest>,
-    ) -> Result<Response<WatchStream>, Status> {
+    ) -> Result<Response<Self::WatchAllowedPartnersStream>, Status> {
         self.watch(request).await
     }
 

@@ -13,8 +13,8 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, CallService, DEV_REFRESH_INTERVAL,
-    HISTORY_SWEEP_INTERVAL, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
+    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, AUDIT_SWEEP_INTERVAL, CallService,
+    DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
     STREAM_SWEEP_INTERVAL, Security, Shutdown, audit_key, door::GrpcDoor, every, expire_in_time,
     health, layered, on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
 };
@@ -30,7 +30,9 @@ use crate::{
     dev::{DevError, DevFolder},
     domain::audit::{Actor, Event},
     grpc::{self, watch::Streams},
-    registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
+    registry::{
+        self, AuditRetention, Registry, Retention, log::TailLimits, replicas::ReplicaOptions,
+    },
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -134,6 +136,7 @@ impl Assembly {
             tls: _,
             auth,
             history,
+            audit,
             limits,
             log: _,
             server,
@@ -148,6 +151,10 @@ impl Assembly {
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
             retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
+            audit_retention: AuditRetention {
+                max_age: audit.max_age,
+                max_entries: audit.max_entries,
+            },
             tail: TailLimits { commits: limits.watch_tail_commits, bytes: limits.watch_tail_bytes },
             replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
@@ -217,7 +224,8 @@ impl Assembly {
             max_watch_streams: self.limits.max_watch_streams,
             max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
         };
-        let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
+        let standing =
+            StreamStanding::new(self.verifier.clone(), self.incidents.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
         let streams = Arc::new(Streams::new(limits, Arc::new(standing)));
         let swept = streams.clone();
@@ -263,6 +271,10 @@ impl Assembly {
         tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
             compact(history.clone())
         }));
+        let audit = registry.clone();
+        tasks.spawn(every(AUDIT_SWEEP_INTERVAL, shutdown.clone(), move || {
+            compact_audit(audit.clone())
+        }));
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
         if let Some(folder) = self.development {
@@ -277,7 +289,10 @@ impl Assembly {
 /// A refusal by the gRPC library itself, such as that of a message too large, gets our details.
 fn in_our_terms(response: Response<Body>) -> Response<Body> {
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != Code::Ok => grpc::status::of_library(status).into_http(),
+        // Ours has details, and beside them what only the layers around may know.
+        Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
+            grpc::status::of_library(status).into_http()
+        }
         _ => response,
     }
 }
@@ -342,6 +357,22 @@ async fn compact(registry: Arc<Registry>) {
             // The writer said so once, or is busy, or goes away; the next sweep tries again.
             Err(error) => {
                 tracing::debug!(?error, "cannot remove old history now");
+                return;
+            }
+        }
+    }
+}
+
+async fn compact_audit(registry: Arc<Registry>) {
+    loop {
+        match registry.compact_audit().await {
+            Ok(0) => return,
+            Ok(entries) => {
+                tracing::debug!(entries, "removed audit entries that are kept no longer")
+            }
+            // As for the history. That the audit does not verify was said once.
+            Err(error) => {
+                tracing::debug!(?error, "cannot remove old audit entries now");
                 return;
             }
         }

@@ -14,16 +14,15 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::{CallFuture, CallService, refusal::Refusal};
+use crate::grpc::methods;
 
 /// The streams of the health service, which anybody may open without a token, that are counted
 /// apart so that they can shut nobody out.
 const MAX_HEALTH_STREAMS: usize = 1_000;
 
-const WATCH: &str = "/xmpp.federation.v1.AllowedPartnerService/WatchAllowedPartners";
-
 /// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call beyond the limit. A call
 /// counts until the last of its response is sent. A health check always goes through, and so
-/// does a watch as far as its own limits.
+/// does a stream as far as its own limits.
 #[derive(Clone, Debug)]
 pub struct Concurrency<S> {
     inner: S,
@@ -43,9 +42,10 @@ impl<S> Concurrency<S> {
     /// Where the call at `path` is counted and how many may be; `None` if it is not counted.
     fn counter(&self, path: &str) -> Option<(&Arc<Semaphore>, usize)> {
         match path {
-            // Streams of their own kind are counted by subject, once it is known who calls.
-            "/grpc.health.v1.Health/Check" | WATCH => None,
+            "/grpc.health.v1.Health/Check" => None,
             "/grpc.health.v1.Health/Watch" => Some((&self.free_for_health, MAX_HEALTH_STREAMS)),
+            // Streams are counted by themselves and by subject, once it is known who calls.
+            path if methods::is_stream(path) => None,
             _ => Some((&self.free, self.limit)),
         }
     }

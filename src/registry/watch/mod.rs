@@ -205,6 +205,11 @@ impl Watcher {
         Ok(())
     }
 
+    /// Takes note of what the bell says; what rings from now on wakes it.
+    pub fn listen(&mut self) {
+        self.bell.mark_unchanged();
+    }
+
     /// Waits for something new in the log, or about what the stream rests on.
     pub async fn rung(&mut self) {
         // The sender lives in the registry, which this holds.
@@ -216,7 +221,7 @@ impl Watcher {
     /// # Errors
     /// [`Kind::Internal`] if the log contradicts itself.
     pub fn advance(&mut self, sink: &mut impl Sink) -> Result<Stop, Error> {
-        let last = *self.bell.borrow_and_update();
+        let last = *self.bell.borrow();
         let mut looks = LOOKS;
         loop {
             if sink.is_full() {
