@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use criterion::BatchSize;
 use jiff::Timestamp;
 use partnerd::{
-    domain::{DomainName, Revision, audit::ChainHead, settings::FederationSettings},
+    domain::{DomainName, Revision, audit::Chain, settings::FederationSettings},
     registry::{
         Snapshot,
         draft::Draft,
@@ -112,7 +112,7 @@ fn snapshot(size: u32) -> Snapshot {
         replicas: Vec::new(),
         roles: Vec::new(),
         revocations: Vec::new(),
-        audit_head: ChainHead::default(),
+        audit: Chain::default(),
     })
 }
 

@@ -7,7 +7,9 @@
 //! be good; what its strangers cost is then bounded.
 //!
 //! A subject is charged only with what is certain to be his: tokens whose signature holds, and
-//! denials.
+//! denials. A denial that is told as if there were nothing is counted for the audit and charged to
+//! nobody: who is told to wait after many of them, and not after as many names that nobody has, would
+//! know the ones from the others.
 
 use std::{
     collections::HashMap,
@@ -106,6 +108,19 @@ impl Failures {
         self.incidents.record(what, now);
         let subject = (Arc::clone(&caller.issuer), Arc::clone(&caller.subject));
         self.subjects.charge(subject, Instant::now())
+    }
+
+    /// Takes note that a caller was told there is nothing where there is something.
+    pub fn hidden(
+        &self,
+        source: Option<IpAddr>,
+        caller: &Caller,
+        permission: Permission,
+        now: Timestamp,
+    ) {
+        let (identity, reason) = (Identity::of(caller), "RESOURCE_NOT_FOUND");
+        let what = What { source, identity, reason, permission: Some(permission) };
+        self.incidents.record(what, now);
     }
 }
 

@@ -56,8 +56,20 @@ pub trait Door: Send + Sync + 'static {
     /// What a rejected caller gets.
     fn reject(&self, rejection: Rejection) -> Response<Self::Body>;
 
-    /// Whether a handler's response tells the caller that he may not.
-    fn denies(&self, response: &Response<Self::Body>) -> bool;
+    /// Whether a handler's response refuses its caller, and how.
+    fn refused(&self, response: &Response<Self::Body>) -> Option<Refused>;
+}
+
+/// How a handler refused its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It told him that he may not.
+    Openly,
+    /// It told him that there is no such thing, since he may not even know.
+    Hidden {
+        /// The permission that does not reach it.
+        permission: Permission,
+    },
 }
 
 /// A service that only authenticated callers reach.
@@ -133,7 +145,7 @@ where
 }
 
 impl<S, D: Door> Authenticated<S, D> {
-    /// Hands the request on, and sees whether the handler denies it.
+    /// Hands the request on, and sees whether the handler refuses it.
     fn pass<B>(
         &self,
         admitted: Option<Admitted>,
@@ -144,12 +156,19 @@ impl<S, D: Door> Authenticated<S, D> {
     {
         let shared = Arc::clone(&self.shared);
         self.inner.call(request).map(move |response| {
-            if let Some(admitted) = admitted
-                && shared.door.denies(&response)
+            if let Some(Admitted { caller, source, permission }) = admitted
+                && let Some(refused) = shared.door.refused(&response)
             {
-                let Admitted { caller, source, permission } = admitted;
-                // He has his answer already; the next may be another one.
-                let _ = shared.failures.denied(source, &caller, permission, Timestamp::now());
+                let now = Timestamp::now();
+                match refused {
+                    // He has his answer already; the next may be another one.
+                    Refused::Openly => {
+                        let _ = shared.failures.denied(source, &caller, permission, now);
+                    }
+                    Refused::Hidden { permission } => {
+                        shared.failures.hidden(source, &caller, permission, now);
+                    }
+                }
             }
             response
         })

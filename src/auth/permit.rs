@@ -90,6 +90,8 @@ actions! {
     GetAuditEntry(()) = AuditGet;
     /// Listing audit entries.
     ListAuditEntries(()) = AuditList;
+    /// Following the audit.
+    WatchAudit(()) = AuditWatch;
     /// Holding the audit against itself, and getting checkpoints of it.
     VerifyAudit(()) = AuditVerify;
     /// Seeing how the server is.

@@ -71,6 +71,19 @@ pub enum Denial {
     Method,
 }
 
+impl Denial {
+    /// The permission that is missing, or does not reach so far; `None` where none would help.
+    pub const fn permission(&self) -> Option<Permission> {
+        match self {
+            Self::Permission(permission)
+            | Self::Fields { permission, .. }
+            | Self::Scope { permission, .. } => Some(*permission),
+            Self::Escalation { .. } => Some(Permission::RolesEscalate),
+            Self::Method => None,
+        }
+    }
+}
+
 /// The roles there are at one revision. Without roles nobody may do anything.
 #[derive(Debug, Default)]
 pub struct Policy {

@@ -6,7 +6,6 @@
 mod additional_domains;
 mod apply;
 mod audit;
-mod audit_entry;
 mod caller;
 mod client;
 mod config;

@@ -20,7 +20,7 @@ use crate::proto::{
 };
 
 /// How long it may take until a service that was reached has opened a stream.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Larger than the largest message: a partner of 1,000 domains, before and after, is under 1 MB.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
@@ -28,7 +28,8 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// How to follow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Which partners (AIP-160); all when empty. The settings are followed whatever it says.
+    /// Which partners, or which audit entries (AIP-160); all when empty. The settings are followed
+    /// whatever it says.
     pub filter: String,
     /// How often the service tells of its progress while nothing happens, 1 s to 10 min.
     pub progress_interval: Duration,
@@ -56,8 +57,16 @@ impl Default for Options {
 }
 
 impl Options {
-    fn stalled_after(&self) -> Duration {
+    pub(super) fn stalled_after(&self) -> Duration {
         self.progress_interval * 2 + self.slack
+    }
+
+    /// How long to wait for the next attempt after so many failures in a row.
+    pub(super) fn pause(&self, cause: &Cause, failures: u32) -> Duration {
+        match cause {
+            Cause::Denied(_) | Cause::Refused(_) => self.backoff.slow_pause(),
+            cause => self.backoff.pause(failures, cause.asked_pause()),
+        }
     }
 }
 
@@ -285,11 +294,9 @@ impl EventStream {
         }
         self.failures = self.failures.saturating_add(1);
         self.relist |= matches!(cause, Cause::HistoryGone(_) | Cause::Faulty(_));
-        let backoff = &self.options.backoff;
         let retry_in = match &cause {
-            Cause::Denied(_) | Cause::Refused(_) => backoff.slow_pause(),
             Cause::HistoryGone(_) if self.failures == 1 => Duration::ZERO,
-            cause => backoff.pause(self.failures, cause.asked_pause()),
+            cause => self.options.pause(cause, self.failures),
         };
         self.phase = Phase::Waiting(Box::pin(sleep(retry_in)));
         let failures = self.failures;

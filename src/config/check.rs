@@ -1,10 +1,10 @@
 //! What must be true of a configuration as a whole.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Auth, Config, ConfigError, Limits, reader::Reader};
+use super::{Audit, Auth, Config, ConfigError, Limits, reader::Reader};
 use crate::{
     auth::{issuer::IssuerConfig, keys::FetchLimits},
     tls::{ClientAuth, TlsConfig},
@@ -18,6 +18,7 @@ pub(super) fn consistent(config: &Config, reader: &Reader<'_>) {
     client_certificates(config.tls.as_ref(), reader);
     certificate_identities(config, reader);
     fetching(&config.auth.tokens.fetch, reader);
+    audit(&config.audit, reader);
     if let Err(error) = EnvFilter::try_new(&config.log.filter) {
         reader.problem("log.filter", &format!("{error}; write it as info,partnerd=debug"));
     }
@@ -72,6 +73,19 @@ fn listening(config: &Config, reader: &Reader<'_>) {
                 ),
             );
         }
+    }
+}
+
+/// A slip of the pen must not cost the audit.
+fn audit(audit: &Audit, reader: &Reader<'_>) {
+    const LEAST_AGE: Duration = Duration::from_secs(60 * 60);
+    const LEAST_ENTRIES: u64 = 10;
+    if audit.max_age.is_some_and(|age| age < LEAST_AGE) {
+        reader.problem("audit.max_age", "is too short; give at least 1h, or 0s to keep everything");
+    }
+    if audit.max_entries.is_some_and(|most| most < LEAST_ENTRIES) {
+        reader
+            .problem("audit.max_entries", "is too few; give at least 10, or 0 to keep everything");
     }
 }
 

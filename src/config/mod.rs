@@ -46,6 +46,8 @@ pub struct Config {
     pub auth: Auth,
     /// How long the history is kept.
     pub history: History,
+    /// How long the audit is kept.
+    pub audit: Audit,
     /// What no client may go beyond.
     pub limits: Limits,
     /// How it logs.
@@ -63,6 +65,15 @@ pub struct History {
     pub max_age: Duration,
     /// Of more commits than this the oldest are removed.
     pub max_commits: u64,
+}
+
+/// How long the audit is kept. An entry stays while it is within both bounds, where there are any.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// An entry older than this is removed; `None` for never.
+    pub max_age: Option<Duration>,
+    /// Of more entries than this the oldest are removed; `None` for never.
+    pub max_entries: Option<u64>,
 }
 
 /// What a development server brings with it in place of a configuration file.
@@ -247,6 +258,7 @@ impl Config {
             tls,
             auth: Auth::read(r, issuers),
             history: History::read(r),
+            audit: Audit::read(r),
             limits: Limits::read(r),
             log: Log::read(r),
             server: Server::read(r),
@@ -288,6 +300,19 @@ impl History {
                 Span::secs(60)..=Span::secs(36_500 * DAY),
             ),
             max_commits: r.number("history.max_commits", 1_000_000, 1..=1_000_000_000),
+        }
+    }
+}
+
+impl Audit {
+    fn read(r: &Reader<'_>) -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        let max_age =
+            r.span("audit.max_age", Span::secs(0), Span::secs(0)..=Span::secs(36_500 * DAY));
+        let max_entries = r.number("audit.max_entries", 0, 0..=1_000_000_000_000);
+        Self {
+            max_age: (max_age > Duration::ZERO).then_some(max_age),
+            max_entries: (max_entries > 0).then_some(max_entries),
         }
     }
 }

@@ -367,6 +367,21 @@ fn unreadable_files_and_an_unwritable_folder_are_told() {
 }
 
 #[test]
+fn the_audit_is_kept_whole_unless_told_and_not_lost_by_a_slip_of_the_pen() {
+    let (config, _) = Config::parse(&layers(SOUND, &[], &[]), None).unwrap();
+    assert_eq!((config.audit.max_age, config.audit.max_entries), (None, None));
+    let with =
+        |text: &str| Config::parse(&layers(&format!("{SOUND}\n[audit]\n{text}"), &[], &[]), None);
+    let (config, _) = with("max_age = \"2160h\"\nmax_entries = 1000000").unwrap();
+    assert_eq!(config.audit.max_age, Some(std::time::Duration::from_secs(90 * 86_400)));
+    assert_eq!(config.audit.max_entries, Some(1_000_000));
+    let found = with("max_age = \"90s\"\nmax_entries = 9").unwrap_err().problems;
+    let [age, entries] = found.as_slice() else { panic!("{found:#?}") };
+    assert!(age.contains("audit.max_age") && age.contains("at least 1h"), "{age}");
+    assert!(entries.contains("audit.max_entries") && entries.contains("at least 10"), "{entries}");
+}
+
+#[test]
 fn the_documentation_has_every_key_with_its_default_and_its_values() {
     let documentation = include_str!("../../docs/configuration.md");
     let (_, keys) = Config::parse(&layers(SOUND, &[], &[]), None).unwrap();

@@ -74,6 +74,7 @@ permissions! {
     RevocationsDelete = "revocations.delete", "Take revocations back.";
     AuditGet = "auditEntries.get", "Get an audit entry by name.";
     AuditList = "auditEntries.list", "List audit entries.";
+    AuditWatch = "auditEntries.watch", "Follow the audit entries as they are written.";
     AuditVerify = "auditEntries.verify", "Verify the audit, and get signed checkpoints of it.";
     MaintenanceStatus = "maintenance.status", "See how the server is.";
     ReplicasGet = "replicas.get", "See how far an XMPP server is.";
@@ -101,6 +102,7 @@ impl Permission {
                 | Self::PartnersRollback
                 | Self::AuditGet
                 | Self::AuditList
+                | Self::AuditWatch
         )
     }
 
@@ -261,10 +263,11 @@ pub struct RoleRecord {
 /// The roles that come with the service.
 pub fn built_in_roles() -> Vec<Role> {
     use Permission::{
-        AuditGet, AuditList, AuditVerify, CallerDescribe, MaintenanceStatus, PartnersGet,
-        PartnersList, PartnersListRevisions, PartnersPreview, PartnersResolve, PartnersUpdate,
-        PartnersWatch, PermissionsList, ReplicasGet, ReplicasList, ReplicasReport, ReplicasWait,
-        RolesGet, RolesList, SettingsGet, SettingsGetDialbackPassphrase, SettingsPreview,
+        AuditGet, AuditList, AuditVerify, AuditWatch, CallerDescribe, MaintenanceStatus,
+        PartnersGet, PartnersList, PartnersListRevisions, PartnersPreview, PartnersResolve,
+        PartnersUpdate, PartnersWatch, PermissionsList, ReplicasGet, ReplicasList, ReplicasReport,
+        ReplicasWait, RolesGet, RolesList, SettingsGet, SettingsGetDialbackPassphrase,
+        SettingsPreview,
     };
     let viewer = PartnersGet
         | PartnersList
@@ -315,7 +318,7 @@ pub fn built_in_roles() -> Vec<Role> {
             "auditor",
             "",
             "Reads what a viewer reads, and the audit.",
-            viewer | AuditGet | AuditList | AuditVerify,
+            viewer | AuditGet | AuditList | AuditWatch | AuditVerify,
         ),
         Role::built_in(
             "sync-agent",

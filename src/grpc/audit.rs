@@ -8,6 +8,7 @@ use super::{
     audit_wire as wire,
     call::begin,
     parse::{Broken, complete},
+    watch::{Messages, Streams},
 };
 use crate::{
     auth::permit::{GetAuditEntry, ListAuditEntries, Purpose, VerifyAudit},
@@ -25,13 +26,14 @@ const MAX_CHECKPOINTS: usize = 100;
 /// The handlers of AuditService.
 #[derive(Debug)]
 pub struct Audit {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) streams: Arc<Streams>,
 }
 
 impl Audit {
-    /// The handlers on `registry`.
-    pub const fn new(registry: Arc<Registry>) -> Self {
-        Self { registry }
+    /// The handlers on `registry`, which open their streams among `streams`.
+    pub const fn new(registry: Arc<Registry>, streams: Arc<Streams>) -> Self {
+        Self { registry, streams }
     }
 }
 
@@ -73,6 +75,15 @@ impl AuditService for Audit {
         Ok(begun.response(message, page.revision))
     }
 
+    type WatchAuditEntriesStream = Messages<pb::WatchAuditEntriesResponse>;
+
+    async fn watch_audit_entries(
+        &self,
+        request: Request<pb::WatchAuditEntriesRequest>,
+    ) -> Result<Response<Self::WatchAuditEntriesStream>, Status> {
+        self.watch(request).await
+    }
+
     async fn verify_audit_entries(
         &self,
         request: Request<pb::VerifyAuditEntriesRequest>,
@@ -93,17 +104,26 @@ impl AuditService for Audit {
             .collect();
         broken.refuse()?;
         let found =
-            off_thread(&self.registry, move |registry| registry.verify_audit(&permit, kept));
+            off_thread(&self.registry, move |registry| registry.verify_audit(&permit, &kept));
         let found = found.await?;
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let message = pb::VerifyAuditEntriesResponse {
             intact: found.fault.is_none(),
-            first_fault_sequence: found.fault.as_ref().map_or(0, |fault| number(fault.sequence)),
+            first_fault_sequence: found
+                .fault
+                .as_ref()
+                .map_or(0, |fault| wire::number(fault.sequence)),
             fault: found.fault.map_or_else(String::new, |fault| fault.text),
-            verified_count: number(found.head.sequence),
+            verified_count: wire::number(found.verified),
             last_hash: hex(&found.head.hash),
-            checkpoint_count: number(found.checkpoints),
+            checkpoint_count: wire::number(found.checkpoints),
             public_key: hex(&found.public_key),
+            removed_sequence: wire::number(found.base.sequence),
+            removed_hash: hex(&found.base.hash),
+            removed_checkpoints: found
+                .removed
+                .iter()
+                .map(|kept| wire::number(kept.head.sequence))
+                .collect(),
         };
         Ok(begun.response(message, found.revision))
     }

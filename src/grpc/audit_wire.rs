@@ -3,8 +3,8 @@
 use super::convert::timestamp;
 use crate::{
     domain::audit::{
-        Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, ResourceChange,
-        Verb, from_hex, hex,
+        Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, Removal,
+        ResourceChange, Verb, from_hex, hex,
     },
     proto::v1::{self as pb, audit_entry as entry_pb},
 };
@@ -50,6 +50,14 @@ pub fn entry(entry: &AuditEntry) -> pb::AuditEntry {
             wire.checkpoint = Some(checkpoint(signed));
             Kind::Checkpoint
         }
+        Event::Retention(removed) => {
+            wire.retention = Some(removal(removed));
+            Kind::Retention
+        }
+        Event::Replica(changed) => {
+            wire.changes = vec![change(changed)];
+            Kind::Replica
+        }
     };
     wire.kind = kind.into();
     wire
@@ -61,6 +69,18 @@ pub fn checkpoint(checkpoint: &Checkpoint) -> pb::AuditCheckpoint {
     pb::AuditCheckpoint {
         sequence: number(head.sequence),
         hash: hex(&head.hash),
+        sign_time: Some(timestamp(*time)),
+        public_key: hex(public_key),
+        signature: hex(signature),
+    }
+}
+
+fn removal(removal: &Removal) -> pb::AuditRemoval {
+    let Removal { last, count, time, public_key, signature } = removal;
+    pb::AuditRemoval {
+        sequence: number(last.sequence),
+        hash: hex(&last.hash),
+        count: number(*count),
         sign_time: Some(timestamp(*time)),
         public_key: hex(public_key),
         signature: hex(signature),
@@ -128,6 +148,7 @@ fn refusal(refusal: &Refusal) -> entry_pb::Refusal {
     }
 }
 
-fn number(number: u64) -> i64 {
+/// A number as it goes over the wire.
+pub fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

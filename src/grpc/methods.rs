@@ -13,9 +13,12 @@ pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(DESCRIPTOR_SET).expect("the build wrote a descriptor set")
 });
 
-static METHODS: LazyLock<BTreeMap<String, Access>> = LazyLock::new(|| {
-    let methods = DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.map(|method| (path(&method), access(&method))).collect()
+static METHODS: LazyLock<BTreeMap<String, Access>> =
+    LazyLock::new(|| methods().map(|method| (path(&method), access(&method))).collect());
+
+/// Those that answer with a stream. Few enough to be compared one by one.
+static STREAMS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    methods().filter(MethodDescriptor::is_server_streaming).map(|method| path(&method)).collect()
 });
 
 /// What the method with this HTTP/2 path asks for; `None` if there is no such method.
@@ -30,23 +33,26 @@ pub fn access_of(path: &str) -> Option<Access> {
     METHODS.get(path).copied()
 }
 
-/// The methods that answer with a stream. Few enough to be compared one by one.
-static STREAMS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let methods = DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.filter(MethodDescriptor::is_server_streaming).map(|method| path(&method)).collect()
-});
+/// Whether the method with this HTTP/2 path is one of ours that answers with a stream, which lives
+/// for as long as its caller may have it.
+pub fn is_stream(path: &str) -> bool {
+    STREAMS.iter().any(|stream| stream == path)
+}
 
-/// Whether the method with this HTTP/2 path answers with a stream, which may go on for ever.
+/// The same, those of the standard services included.
 pub fn streams(path: &str) -> bool {
-    // Those of the standard services are not in our descriptors.
     path == "/grpc.health.v1.Health/Watch"
         || path.starts_with("/grpc.reflection.")
-        || STREAMS.iter().any(|stream| stream == path)
+        || is_stream(path)
 }
 
 /// Every method of ours, as an HTTP/2 path, with what it asks for, sorted.
 pub fn all() -> impl Iterator<Item = (&'static str, Access)> {
     METHODS.iter().map(|(path, access)| (path.as_str(), *access))
+}
+
+fn methods() -> impl Iterator<Item = MethodDescriptor> {
+    DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>())
 }
 
 fn path(method: &MethodDescriptor) -> String {

@@ -99,7 +99,7 @@ impl Routes {
     pub fn new(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Self {
         let most = limits.max_message_bytes;
         let registry = || Arc::clone(registry);
-        let partners = partners::Partners::new(registry(), limits, streams);
+        let partners = partners::Partners::new(registry(), limits, Arc::clone(&streams));
         Self {
             partners: AllowedPartnerServiceServer::new(partners).max_decoding_message_size(most),
             settings: FederationSettingsServiceServer::new(settings::Settings::new(registry()))
@@ -110,7 +110,7 @@ impl Routes {
                 registry(),
             ))
             .max_decoding_message_size(most),
-            audit: AuditServiceServer::new(audit::Audit::new(registry()))
+            audit: AuditServiceServer::new(audit::Audit::new(registry(), streams))
                 .max_decoding_message_size(most),
             maintenance: MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
                 .max_decoding_message_size(most),

@@ -16,7 +16,7 @@ use super::{
     read_mask::ReadMask,
     status,
     turns::Turns,
-    watch::{Streams, WatchStream},
+    watch::{Messages, Streams},
 };
 use crate::{
     auth::{
@@ -30,7 +30,10 @@ use crate::{
         AllowedPartner, DomainName,
         mask::{Mask, TermField},
     },
-    proto::v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
+    proto::{
+        v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
+        watch::WatchAllowedPartnersResponse,
+    },
     registry::{
         Registry,
         partners::{DeleteItem, Written},
@@ -291,12 +294,12 @@ impl AllowedPartnerService for Partners {
         Ok(begun.response(convert::decision(permit.target().to_string(), &decision), revision))
     }
 
-    type WatchAllowedPartnersStream = WatchStream;
+    type WatchAllowedPartnersStream = Messages<WatchAllowedPartnersResponse>;
 
     async fn watch_allowed_partners(
         &self,
         request: Request<pb::WatchAllowedPartnersRequest>,
-    ) -> Result<Response<WatchStream>, Status> {
+    ) -> Result<Response<Self::WatchAllowedPartnersStream>, Status> {
         self.watch(request).await
     }
 

@@ -4,14 +4,14 @@
 //! the details depends on the kind. What is internal goes to the log under the request id, never
 //! to the caller. This is the only file that makes statuses.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     auth::{Denial, layer::Rejection, policy::paths, token::TokenError},
-    domain::{Violation, role::Permission},
+    domain::{DomainName, Violation, role::Permission},
     registry::{Error, Kind, roles::Loss},
 };
 
@@ -37,6 +37,30 @@ const RETRY_FULL: Duration = Duration::from_secs(60);
 const RETRY_DRAINING: Duration = Duration::from_secs(1);
 /// When to try again while the keys of a token's issuer cannot be fetched.
 const RETRY_KEYS: Duration = Duration::from_secs(5);
+
+/// What a NOT_FOUND keeps from its caller. It stays beside the status for the layers around the
+/// handlers, and is never sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the caller may not know of it")]
+pub struct Withheld {
+    /// The permission that does not reach it.
+    pub permission: Permission,
+    /// The domain that was refused before anybody looked whether a partner has it; `None` if
+    /// something is there.
+    pub unseen: Option<DomainName>,
+}
+
+impl Withheld {
+    /// What a status withholds, if anything.
+    pub fn by(status: &Status) -> Option<&Self> {
+        std::error::Error::source(status)?.downcast_ref()
+    }
+
+    fn beside(self, mut status: Status) -> Status {
+        status.set_source(Arc::new(self));
+        status
+    }
+}
 
 /// A status with a stable reason and no further details.
 pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
@@ -115,6 +139,10 @@ impl From<Error> for Status {
         match kind {
             Kind::Invalid(violations) => invalid(violations),
             Kind::NotFound { resource, hint } => not_found(&resource, &hint, index),
+            Kind::Hidden { resource, hint, permission } => {
+                let withheld = Withheld { permission, unseen: None };
+                withheld.beside(not_found(&resource, &hint, index))
+            }
             Kind::AlreadyExists { resource } => {
                 let message = format!("{resource} exists already; update it instead");
                 about(Code::AlreadyExists, "RESOURCE_EXISTS", message, &resource, index)
@@ -176,6 +204,13 @@ impl From<Error> for Status {
                 format!("the history before revision {oldest} is no longer kept; start anew"),
                 "REVISION_COMPACTED",
                 [("oldest_revision", oldest.to_string())],
+                ErrorDetails::new(),
+            ),
+            Kind::AuditCompacted { oldest } => detailed(
+                Code::OutOfRange,
+                format!("the audit before entry {oldest} is no longer kept; begin with that"),
+                "AUDIT_COMPACTED",
+                [("oldest_sequence", oldest.to_string())],
                 ErrorDetails::new(),
             ),
             Kind::ReplicaOfAnother { replica } => status(
@@ -301,8 +336,9 @@ pub fn denied<'a>(denial: Denial, index: impl IntoIterator<Item = (&'a str, Stri
             let message = "this method names no permission, so nobody may call it".to_owned();
             return status(Code::PermissionDenied, "METHOD_DENIED", message);
         }
-        Denial::Scope { domain, visible: false, .. } => {
-            return not_found(&format!("allowedPartners/{domain}"), "", None);
+        Denial::Scope { permission, domain, visible: false } => {
+            let status = not_found(&format!("allowedPartners/{domain}"), "", None);
+            return Withheld { permission, unseen: Some(domain) }.beside(status);
         }
         Denial::Permission(permission) => (
             format!("the permission {permission} is missing; ask for a role that gives it"),

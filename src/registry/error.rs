@@ -6,7 +6,9 @@
 use super::roles::Loss;
 use crate::{
     auth::Denial,
-    domain::{DomainName, Revision, Violation, replica::ReplicaId, revision::Etag},
+    domain::{
+        DomainName, Revision, Violation, replica::ReplicaId, revision::Etag, role::Permission,
+    },
     store::StoreError,
 };
 
@@ -42,6 +44,15 @@ pub enum Kind {
         domain: DomainName,
         /// The partner, if the caller may read it.
         owner: Option<DomainName>,
+    },
+    /// The resource is there, and the caller may not know: for him it is missing.
+    Hidden {
+        /// The resource name.
+        resource: String,
+        /// What he would be told if it were missing.
+        hint: String,
+        /// The permission that does not reach it.
+        permission: Permission,
     },
     /// The resource has changed: read it again.
     StaleEtag {
@@ -87,6 +98,11 @@ pub enum Kind {
     Compacted {
         /// The oldest revision whose commit is still kept.
         oldest: Revision,
+    },
+    /// The audit asked for is no longer kept: begin with the oldest entry.
+    AuditCompacted {
+        /// The sequence of the oldest entry that is kept.
+        oldest: u64,
     },
     /// Another subject reports as this replica: choose another id, or have it deleted.
     ReplicaOfAnother {
@@ -160,6 +176,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Compacted { oldest } => Kind::Compacted { oldest }.into(),
+            StoreError::AuditCompacted { oldest } => Kind::AuditCompacted { oldest }.into(),
             other => Kind::Internal(other.to_string()).into(),
         }
     }

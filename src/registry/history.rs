@@ -21,7 +21,7 @@ use super::{
     draft::{Draft, Staged},
     listing::MAX_PAGE_BYTES,
     pages::{PageToken, query_digest},
-    partners::{Written, check_etag, check_scope, not_found, refuse, resource_name},
+    partners::{Written, check_etag, check_scope, hidden, not_found, refuse, resource_name},
 };
 use crate::{
     auth::{
@@ -98,8 +98,11 @@ impl Registry {
     ) -> Result<RevisionsPage, Error> {
         let domain = permit.target();
         let snapshot = self.snapshot();
-        let present = present(&snapshot, domain).filter(|present| permit.covers(present));
-        let present = present.ok_or_else(|| not_found(&snapshot, permit, domain))?;
+        let present =
+            present(&snapshot, domain).ok_or_else(|| not_found(&snapshot, permit, domain))?;
+        if !permit.covers(present) {
+            return Err(hidden(&snapshot, permit, domain));
+        }
         let digest =
             query_digest(&["revisions", domain.as_str(), &format!("{:?}", permit.reach())]);
         let start = match query.page_token.as_str() {
@@ -130,7 +133,7 @@ impl Registry {
         let domain = permit.target();
         let snapshot = self.snapshot();
         if present(&snapshot, domain).is_some_and(|present| !permit.covers(present)) {
-            return Err(not_found(&snapshot, permit, domain));
+            return Err(hidden(&snapshot, permit, domain));
         }
         let past = self.past(&snapshot, domain, revision, waiting)?;
         let result = Arc::clone(past.partner(permit, domain, show_deleted)?);
@@ -228,7 +231,12 @@ impl Past {
         let nothing =
             |hint: String| Err(Kind::NotFound { resource: resource_name(domain), hint }.into());
         match self {
-            Self::Partner { partner, .. } if !permit.covers(partner) => nothing(String::new()),
+            Self::Partner { partner, .. } if !permit.covers(partner) => Err(Kind::Hidden {
+                resource: resource_name(domain),
+                hint: String::new(),
+                permission: A::PERMISSION,
+            }
+            .into()),
             Self::Partner { partner, revision }
                 if partner.delete_time.is_some() && !deleted_too =>
             {

@@ -39,6 +39,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch as bell};
 
+pub use audit_log::AuditRetention;
 pub use error::{Error, Kind};
 pub use retention::Retention;
 pub use snapshot::Snapshot;
@@ -76,6 +77,8 @@ pub struct Options {
     pub listing_ttl: Duration,
     /// How long the history is kept.
     pub retention: Retention,
+    /// How long the audit is kept.
+    pub audit_retention: AuditRetention,
     /// How much of the log is kept in memory for the streams that keep up.
     pub tail: TailLimits,
     /// What the replicas are allowed.
@@ -100,6 +103,7 @@ impl Options {
                 id_is_subject: false,
             },
             retention: Retention { max_age: Duration::from_secs(86_400), max_commits: 1_000 },
+            audit_retention: AuditRetention::default(),
         }
     }
 }
@@ -112,11 +116,13 @@ pub struct Registry {
     writer: Writer,
     pages: Pages,
     retention: Retention,
+    audit_retention: AuditRetention,
     /// As many readers of the store's log at a time as there are cores.
     replays: Arc<Semaphore>,
     replicas: Replicas,
     sightings: Sightings,
     audit_key: PublicKey,
+    audit_halted: audit_log::Halted,
     start_time: Timestamp,
 }
 
@@ -128,7 +134,7 @@ struct Current {
     bell: bell::Sender<Revision>,
     /// Who must know of revocations before they are answered.
     listener: Mutex<Option<RevocationListener>>,
-    /// The end of the audit chain.
+    /// A bell of its own for the audit, which rings with the end of the chain.
     audit: bell::Sender<ChainHead>,
 }
 
@@ -206,13 +212,14 @@ impl Registry {
         let mut state = store.load()?;
         let kept = std::mem::take(&mut state.replicas);
         let replicas = Replicas::new(kept, options.replicas.clone());
-        let audit_head = state.audit_head;
+        let audit_head = state.audit.head;
         let snapshot = Snapshot::of(state);
         let current = Arc::new(Current::at(snapshot, audit_head, options.tail));
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let replays = Arc::new(Semaphore::new(cores));
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
-        let (retention, audit_key) = (options.retention, options.audit_key.public_key());
+        let (retention, audit_retention) = (options.retention, options.audit_retention);
+        let audit_key = options.audit_key.public_key();
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
         Ok(Self {
             store,
@@ -220,10 +227,12 @@ impl Registry {
             writer,
             pages,
             retention,
+            audit_retention,
             replays,
             replicas,
             sightings: Sightings::default(),
             audit_key,
+            audit_halted: audit_log::Halted::default(),
             start_time: Timestamp::now(),
         })
     }
@@ -263,6 +272,7 @@ impl Registry {
     /// Wakes every stream although nothing was committed: what it rests on may have changed.
     pub fn ring(&self) {
         self.current.bell.send_modify(|_same| {});
+        self.current.audit.send_modify(|_same| {});
     }
 
     /// How the server is. Asks the store for its size, so not for async threads.

@@ -87,6 +87,13 @@ impl Registry {
         Ok(Committed { result: partners, revision: snapshot.revision() })
     }
 
+    /// Whether a partner has this domain, or had it as its name and can be undeleted. For what is no
+    /// answer to anybody.
+    pub fn knows(&self, domain: &DomainName) -> bool {
+        let snapshot = self.snapshot();
+        snapshot.owner_of(domain).is_some() || snapshot.deleted(domain).is_some()
+    }
+
     /// Whether we federate with a domain, now. The partner is left out of the answer if the
     /// permit does not reach it.
     pub fn resolve(&self, permit: &Permit<ResolveDomain>) -> Decision {
@@ -213,12 +220,11 @@ fn find(
 ) -> Result<Arc<AllowedPartner>, Error> {
     let domain = permit.target();
     let deleted = || snapshot.deleted(domain).filter(|_| show_deleted);
-    snapshot
-        .partner(domain)
-        .or_else(deleted)
-        .filter(|partner| permit.covers(partner))
-        .cloned()
-        .ok_or_else(|| not_found(snapshot, permit, domain))
+    match snapshot.partner(domain).or_else(deleted) {
+        Some(partner) if permit.covers(partner) => Ok(Arc::clone(partner)),
+        Some(_) => Err(hidden(snapshot, permit, domain)),
+        None => Err(not_found(snapshot, permit, domain)),
+    }
 }
 
 fn created(
@@ -397,7 +403,9 @@ pub(super) fn check_scope<A: Action>(
     if permit.covers(partner) {
         return Ok(());
     }
-    let outside = partner.domains().find(|domain| !permit.reach().covers_domain(domain));
+    // Who may not know of the partner does not learn its further domains either.
+    let mut shown = partner.domains().filter(|_| visible);
+    let outside = shown.find(|domain| !permit.reach().covers_domain(domain));
     let domain = outside.unwrap_or(&partner.domain).clone();
     Err(Denial::Scope { permission: A::PERMISSION, domain, visible }.into())
 }
@@ -434,9 +442,24 @@ pub(super) fn not_found<A: Action>(
     permit: &Permit<A>,
     domain: &DomainName,
 ) -> Error {
+    let hint = hint(snapshot, permit, domain);
+    Kind::NotFound { resource: resource_name(domain), hint }.into()
+}
+
+/// The same for the caller, who is refused what is there.
+pub(super) fn hidden<A: Action>(
+    snapshot: &Snapshot,
+    permit: &Permit<A>,
+    domain: &DomainName,
+) -> Error {
+    let hint = hint(snapshot, permit, domain);
+    Kind::Hidden { resource: resource_name(domain), hint, permission: A::PERMISSION }.into()
+}
+
+fn hint<A: Action>(snapshot: &Snapshot, permit: &Permit<A>, domain: &DomainName) -> String {
     let owner = snapshot.owner_of(domain).filter(|owner| permit.may_read(owner));
     let deleted = snapshot.deleted(domain).filter(|partner| permit.may_read(partner));
-    let hint = match (owner, deleted) {
+    match (owner, deleted) {
         (Some(owner), _) if owner.domain != *domain => {
             format!("{domain} is an additional domain of {}", resource_name(&owner.domain))
         }
@@ -445,8 +468,7 @@ pub(super) fn not_found<A: Action>(
             None => String::new(),
         },
         _ => String::new(),
-    };
-    Kind::NotFound { resource: resource_name(domain), hint }.into()
+    }
 }
 
 pub(super) fn resource_name(domain: &DomainName) -> String {

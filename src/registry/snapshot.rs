@@ -90,7 +90,7 @@ impl Snapshot {
             replicas: _,
             roles,
             revocations,
-            audit_head: _,
+            audit: _,
         } = state;
         let changed = partners.iter().map(|partner| partner.revision);
         let last_change = changed.chain([settings.revision]).max().unwrap_or_default();

@@ -78,6 +78,7 @@ enum Message {
     Record(Vec<(Actor, Event)>, oneshot::Sender<Result<(), Error>>),
     Seal(oneshot::Sender<Result<Checkpoint, Error>>),
     Compact(Revision, oneshot::Sender<Result<Revision, Error>>),
+    CompactAudit { last: ChainHead, count: u64, reply: oneshot::Sender<Result<(), Error>> },
     Close,
 }
 
@@ -90,9 +91,11 @@ struct Job {
     share: Share,
 }
 
-/// Replicas to be kept or forgotten, with the group that is written next.
+/// Replicas to be kept or forgotten, with the group that is written next, and what the audit says
+/// of it, if anything.
 struct Keep {
     replicas: Vec<ReplicaWrite>,
+    event: Option<(Actor, Event)>,
     reply: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -168,14 +171,19 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
     }
 
-    /// Hands replicas to the writer, which takes what it is handed in that order.
+    /// Hands replicas to the writer, which takes what it is handed in that order. With them goes
+    /// what somebody did to them, for the audit.
     ///
     /// # Errors
     /// As for [`Writer::commit`].
-    pub(super) fn keep(&self, replicas: Vec<ReplicaWrite>) -> Result<Saved, Error> {
+    pub(super) fn keep(
+        &self,
+        replicas: Vec<ReplicaWrite>,
+        event: Option<(Actor, Event)>,
+    ) -> Result<Saved, Error> {
         self.refuse_if_failed()?;
         let (reply, saved) = oneshot::channel();
-        self.send(Message::Keep(Keep { replicas, reply }))?;
+        self.send(Message::Keep(Keep { replicas, event, reply }))?;
         Ok(Saved(saved))
     }
 
@@ -219,6 +227,15 @@ impl Writer {
         self.refuse_if_failed()?;
         let (reply, answer) = oneshot::channel();
         self.send(Message::Compact(before, reply))?;
+        answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
+    }
+
+    /// Removes the `count` oldest audit entries, the last of them `last`, and chains a signed entry
+    /// that says so.
+    pub(super) async fn compact_audit(&self, last: ChainHead, count: u64) -> Result<(), Error> {
+        self.refuse_if_failed()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::CompactAudit { last, count, reply })?;
         answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
     }
 
@@ -292,6 +309,9 @@ impl Desk {
                     Message::Compact(before, reply) => {
                         let _ = reply.send(self.compact(before));
                     }
+                    Message::CompactAudit { last, count, reply } => {
+                        let _ = reply.send(self.compact_audit(last, count));
+                    }
                     Message::Record(events, reply) => drop(reply.send(self.chain(events))),
                     Message::Seal(reply) => drop(reply.send(self.seal())),
                     // What is in the inbox by now is still served.
@@ -345,6 +365,20 @@ impl Desk {
         Ok(())
     }
 
+    fn compact_audit(&mut self, last: ChainHead, count: u64) -> Result<(), Error> {
+        if let Some(reason) = self.failure.get() {
+            return Err(Kind::ReadOnly { reason: reason.clone() }.into());
+        }
+        let (now, revision) = (Timestamp::now(), self.current.snapshot.load().revision());
+        let removal = self.options.audit_key.sign_removal(self.head, last, count, now);
+        let (actor, event) = (Actor::service(""), Event::Retention(removal));
+        let entry = AuditEntry::after(self.head, now, actor, revision, event);
+        self.store.compact_audit(&entry).map_err(|error| self.failed(&error))?;
+        self.head = entry.head();
+        self.current.audit.send_replace(self.head);
+        Ok(())
+    }
+
     fn compact(&self, before: Revision) -> Result<Revision, Error> {
         let Compacted { oldest_revision, purged } =
             self.store.compact(before, retention::STEP).map_err(|error| self.failed(&error))?;
@@ -366,13 +400,20 @@ impl Desk {
 
     fn serve_group(&mut self, jobs: Vec<Job>, keeps: Vec<Keep>) {
         let mut group = self.new_group();
-        for Keep { replicas, reply } in keeps {
+        let now = Timestamp::now();
+        for Keep { replicas, event, reply } in keeps {
             match self.failure.get() {
                 Some(reason) => {
                     let _ = reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
                 }
                 None => {
-                    group.writes.push(Write { replicas, ..Write::default() });
+                    let entry = event.map(|(actor, event)| {
+                        let revision = group.snapshot.revision();
+                        AuditEntry::after(group.head, now, actor, revision, event)
+                    });
+                    group.head = entry.as_ref().map_or(group.head, AuditEntry::head);
+                    let entries = entry.into_iter().collect();
+                    group.writes.push(Write { entries, replicas, ..Write::default() });
                     group.kept.push(reply);
                 }
             }
@@ -478,11 +519,12 @@ impl Desk {
                 return;
             }
             self.head = group.head;
-            self.current.audit.send_replace(group.head);
             // Answers and replicas alone are no news to those who read and watch.
             if !group.marks.is_empty() {
                 self.current.publish(group.snapshot, Entry::of_group(group.writes, group.marks));
             }
+            // After the snapshot: who hears of an entry goes by the roles that it left.
+            self.current.audit.send_replace(group.head);
         }
         for (reply, committed) in group.replies {
             let _ = reply.send(Ok(committed));

@@ -11,10 +11,10 @@ use tokio::{
 use tonic::body::Body;
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
-    Pressure, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload, ResponseBody,
-    STREAM_SWEEP_INTERVAL, Security, Shutdown, Subjects, audit_key, door::GrpcDoor, every,
-    expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
+    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, AUDIT_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL,
+    HISTORY_SWEEP_INTERVAL, Pressure, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
+    ResponseBody, STREAM_SWEEP_INTERVAL, Security, Shutdown, Subjects, audit_key, door::GrpcDoor,
+    every, expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
     services::Services, standing::StreamStanding,
 };
 use crate::{
@@ -29,7 +29,9 @@ use crate::{
     dev::{DevError, DevFolder},
     domain::audit::{Actor, Event},
     grpc::{self, Routes, watch::Streams},
-    registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
+    registry::{
+        self, AuditRetention, Registry, Retention, log::TailLimits, replicas::ReplicaOptions,
+    },
     service::CallService,
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
@@ -135,6 +137,7 @@ impl Assembly {
             tls: _,
             auth,
             history,
+            audit,
             limits,
             log: _,
             server,
@@ -150,6 +153,10 @@ impl Assembly {
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
             retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
+            audit_retention: AuditRetention {
+                max_age: audit.max_age,
+                max_entries: audit.max_entries,
+            },
             tail: TailLimits { commits: limits.watch_tail_commits, bytes: limits.watch_tail_bytes },
             replicas: ReplicaOptions { max_count, silent_after, id_is_subject },
         };
@@ -226,7 +233,8 @@ impl Assembly {
             max_scans_per_subject: self.limits.max_scans_per_subject,
             max_scan_wait: self.limits.max_scan_wait,
         };
-        let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
+        let standing =
+            StreamStanding::new(self.verifier.clone(), self.incidents.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));
         let streams = Arc::new(Streams::new(limits, Arc::new(standing)));
         let swept = streams.clone();
@@ -272,6 +280,10 @@ impl Assembly {
         let history = registry.clone();
         tasks.spawn(every(HISTORY_SWEEP_INTERVAL, shutdown.clone(), move || {
             compact(history.clone())
+        }));
+        let audit = registry.clone();
+        tasks.spawn(every(AUDIT_SWEEP_INTERVAL, shutdown.clone(), move || {
+            compact_audit(audit.clone())
         }));
         tasks
             .spawn(every(ANSWER_SWEEP_INTERVAL, shutdown.clone(), move || sweep(registry.clone())));
@@ -344,6 +356,22 @@ async fn compact(registry: Arc<Registry>) {
             // The writer said so once, or is busy, or goes away; the next sweep tries again.
             Err(error) => {
                 tracing::debug!(?error, "cannot remove old history now");
+                return;
+            }
+        }
+    }
+}
+
+async fn compact_audit(registry: Arc<Registry>) {
+    loop {
+        match registry.compact_audit().await {
+            Ok(0) => return,
+            Ok(entries) => {
+                tracing::debug!(entries, "removed audit entries that are kept no longer")
+            }
+            // As for the history. That the audit does not verify was said once.
+            Err(error) => {
+                tracing::debug!(?error, "cannot remove old audit entries now");
                 return;
             }
         }

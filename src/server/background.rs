@@ -13,6 +13,9 @@ pub const ANSWER_SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often the history is looked at for what is kept no longer.
 pub const HISTORY_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the audit is looked at for what is kept no longer.
+pub const AUDIT_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often what the replicas report is written to the store, if it has to outlive the server.
 pub const REPLICA_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -11,7 +11,7 @@ use super::{
     body::{Answered, Held, ResponseBody},
     refusal::Refusal,
 };
-use crate::service::CallService;
+use crate::{grpc::methods, service::CallService};
 
 /// The streams of the health service, which anybody may open without a token, that are counted
 /// apart so that they can shut nobody out.
@@ -19,11 +19,10 @@ const MAX_HEALTH_STREAMS: usize = 1_000;
 
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
-const WATCH: &str = "/xmpp.federation.v1.AllowedPartnerService/WatchAllowedPartners";
 
 /// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call beyond the limit. A call
 /// counts until the last of its response is sent. A health check always goes through, and so
-/// does a watch as far as its own limits.
+/// does a stream as far as its own limits.
 #[derive(Clone, Debug)]
 pub struct Concurrency<S> {
     inner: S,
@@ -80,5 +79,5 @@ impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Concurrency
 /// Whether the call at `path` does not count among calls: a health check, which must be answered
 /// above all when there are too many, and streams, which have limits of their own.
 pub(super) fn counted_apart(path: &str) -> bool {
-    matches!(path, HEALTH_CHECK | HEALTH_WATCH | WATCH)
+    matches!(path, HEALTH_CHECK | HEALTH_WATCH) || methods::is_stream(path)
 }

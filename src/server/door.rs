@@ -9,10 +9,11 @@ use tonic::{Code, Status};
 use crate::{
     auth::{
         Caller, Policy,
-        layer::{Door, Rejection},
+        layer::{Door, Refused, Rejection},
         policy::Access,
     },
-    grpc::methods,
+    domain::role::Permission,
+    grpc::{methods, status::Withheld},
     registry::Registry,
     telemetry::{Peer, RequestInfo},
 };
@@ -58,8 +59,15 @@ impl<B: Default + Send + 'static> Door for GrpcDoor<B> {
     }
 
     /// An error that comes before any message is in the head of the response.
-    fn denies(&self, response: &Response<B>) -> bool {
-        let status = Status::from_header_map(response.headers());
-        status.is_some_and(|status| status.code() == Code::PermissionDenied)
+    fn refused(&self, response: &Response<B>) -> Option<Refused> {
+        let code = Status::from_header_map(response.headers())?.code();
+        if code == Code::PermissionDenied {
+            return Some(Refused::Openly);
+        }
+        let Withheld { permission, unseen } = Withheld::by(response.extensions().get()?)?;
+        // What does not exist is kept from nobody; but what somebody may not make is refused him.
+        let is_refused = *permission == Permission::PartnersCreate
+            || unseen.as_ref().is_none_or(|domain| self.registry.knows(domain));
+        is_refused.then_some(Refused::Hidden { permission: *permission })
     }
 }

@@ -40,8 +40,9 @@ pub use self::{
     accept::{Security, serve},
     assembly::{Assembly, StartError, credentials, listen},
     background::{
-        ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
-        REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, STREAM_SWEEP_INTERVAL, every, expire_in_time,
+        ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, AUDIT_SWEEP_INTERVAL, DEV_REFRESH_INTERVAL,
+        HISTORY_SWEEP_INTERVAL, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, STREAM_SWEEP_INTERVAL,
+        every, expire_in_time,
     },
     body::ResponseBody,
     concurrency::Concurrency,

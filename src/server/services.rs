@@ -47,7 +47,10 @@ where
 /// A refusal by the gRPC library itself, such as that of a message too large, gets our details.
 fn in_our_terms(response: Response<Body>) -> Response<Body> {
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != Code::Ok => grpc::status::of_library(status).into_http(),
+        // Ours has details, and beside them what only the layers around may know.
+        Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
+            grpc::status::of_library(status).into_http()
+        }
         _ => grpc::watch::ready(response),
     }
 }

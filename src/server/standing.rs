@@ -1,6 +1,6 @@
 //! What streams rest on while they live: the server itself, and their callers' tokens.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -8,22 +8,29 @@ use super::Shutdown;
 use crate::{
     auth::{
         Caller,
+        incident::{Identity, Incidents, What},
+        layer::Rejection,
         token::{TokenError, Verifier},
     },
     grpc::watch::Standing,
     registry::Registry,
 };
 
-/// Asks the verifier and the shutdown.
+/// Asks the verifier and the shutdown, and tells the incidents.
 #[derive(Clone, Debug)]
 pub(super) struct StreamStanding {
     verifier: Arc<Verifier>,
+    incidents: Arc<Incidents>,
     shutdown: Shutdown,
 }
 
 impl StreamStanding {
-    pub const fn new(verifier: Arc<Verifier>, shutdown: Shutdown) -> Self {
-        Self { verifier, shutdown }
+    pub const fn new(
+        verifier: Arc<Verifier>,
+        incidents: Arc<Incidents>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { verifier, incidents, shutdown }
     }
 
     /// Wakes the streams when their callers may be believed no longer and, last of all, when the
@@ -50,5 +57,18 @@ impl Standing for StreamStanding {
 
     fn check(&self, caller: &Caller, now: Timestamp) -> Result<(), TokenError> {
         self.verifier.still_valid(caller, now)
+    }
+
+    /// Counted for the audit, but charged to nobody: a thousand streams of one caller end at once
+    /// when his token does, and that is no attempt at anything.
+    fn lost(&self, caller: &Caller, source: Option<IpAddr>, why: &Rejection) {
+        let (reason, permission) = match why {
+            // An outage of the issuer is no failure of its callers.
+            Rejection::Token(TokenError::KeysUnavailable) | Rejection::TooOften { .. } => return,
+            Rejection::Token(error) => (error.reason(), None),
+            Rejection::Denied(denial) => ("PERMISSION_DENIED", denial.permission()),
+        };
+        let what = What { source, identity: Identity::of(caller), reason, permission };
+        self.incidents.record(what, Timestamp::now());
     }
 }

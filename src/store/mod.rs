@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     AllowedPartner, DomainName, Revision,
-    audit::{Actor, AuditEntry, ChainHead},
+    audit::{Actor, AuditEntry, Chain},
     replica::{Replica, ReplicaId},
     revocation::Revocation,
     role::Role,
@@ -158,8 +158,8 @@ pub struct State {
     pub roles: Vec<Arc<Role>>,
     /// Every revocation, sorted by id.
     pub revocations: Vec<Arc<Revocation>>,
-    /// The end of the audit chain.
-    pub audit_head: ChainHead,
+    /// How far the audit chain reaches.
+    pub audit: Chain,
 }
 
 /// Why a store did not do what it was asked, by what can be done about it.
@@ -179,6 +179,12 @@ pub enum StoreError {
     Compacted {
         /// The oldest revision whose commit is still in the log.
         oldest: Revision,
+    },
+    /// The audit entries asked for are no longer kept.
+    #[error("the audit before entry {oldest} is no longer kept")]
+    AuditCompacted {
+        /// The sequence of the oldest entry that is.
+        oldest: u64,
     },
 }
 
@@ -213,10 +219,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Compacted`] if some of them are no longer kept.
     fn commits_after(&self, after: Revision, limit: usize) -> Result<Vec<Commit>, StoreError>;
 
+    /// How far the audit chain reaches, both ends as of one group.
+    fn audit(&self) -> Chain;
+
     /// The audit entries with a sequence after `after`, oldest first, at most `limit` of them.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if one does not pass its check.
+    /// [`StoreError::AuditCompacted`] if some of them are no longer kept; [`StoreError::Damaged`] if
+    /// one does not pass its check.
     fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
 
     /// The answer kept for a request, if there is one.
@@ -243,6 +253,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Io`] as for [`Store::write`]; [`StoreError::Damaged`] if a commit does not
     /// pass its check, and no later write is taken then.
     fn compact(&self, before: Revision, limit: usize) -> Result<Compacted, StoreError>;
+
+    /// Removes the oldest audit entries, up to the one that `statement`, an audit entry about their
+    /// removal, says was the last, and chains that: both or neither, and on the disk when this
+    /// returns. A reader of those entries that is under way gets [`StoreError::AuditCompacted`].
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] as for [`Store::write`], which goes for a statement that is not linked to
+    /// the last entry, is about another thing, or says otherwise than what is stored;
+    /// [`StoreError::Damaged`] if an entry does not pass its check, and no later write is taken then.
+    fn compact_audit(&self, statement: &AuditEntry) -> Result<(), StoreError>;
 
     /// The bytes taken on disk.
     fn size_on_disk(&self) -> u64;

@@ -17,7 +17,7 @@ use crate::harness::{
     tokens,
 };
 
-async fn list(actor: &Actor, filter: &str) -> Vec<AuditEntry> {
+pub async fn list(actor: &Actor, filter: &str) -> Vec<AuditEntry> {
     let request = ListAuditEntriesRequest {
         filter: filter.into(),
         order_by: "sequence".into(),
@@ -37,13 +37,16 @@ async fn list(actor: &Actor, filter: &str) -> Vec<AuditEntry> {
     }
 }
 
-async fn checkpoint(actor: &Actor) -> AuditCheckpoint {
+pub async fn checkpoint(actor: &Actor) -> AuditCheckpoint {
     let mut client = AuditServiceClient::new(actor.service());
     let request = SignAuditCheckpointRequest {};
     client.sign_audit_checkpoint(request).await.unwrap().into_inner()
 }
 
-async fn verify(actor: &Actor, checkpoints: Vec<AuditCheckpoint>) -> VerifyAuditEntriesResponse {
+pub async fn verify(
+    actor: &Actor,
+    checkpoints: Vec<AuditCheckpoint>,
+) -> VerifyAuditEntriesResponse {
     let mut client = AuditServiceClient::new(actor.service());
     let request = VerifyAuditEntriesRequest { checkpoints };
     client.verify_audit_entries(request).await.unwrap().into_inner()
@@ -219,11 +222,11 @@ fn forge(store: &Path, sequence: u64, before: &str, after: &str) {
     tree.flush().unwrap();
 }
 
-fn checksum(value: &[u8]) -> u32 {
+pub fn checksum(value: &[u8]) -> u32 {
     u32::from_le_bytes(value[2..6].try_into().unwrap())
 }
 
-fn mend(key: &[u8], value: &mut [u8]) {
+pub fn mend(key: &[u8], value: &mut [u8]) {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
     hasher.update(key);

@@ -28,8 +28,13 @@ impl From<Output> for Said {
 
 impl Desk {
     pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// At a server with these arguments.
+    pub fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { server: DevServer::start(folder.path()), _folder: folder }
+        Self { server: DevServer::start_with(folder.path(), arguments), _folder: folder }
     }
 
     pub fn say(&self, line: &str) -> Said {

@@ -51,8 +51,12 @@ impl Door for PlainDoor {
         response
     }
 
-    fn denies(&self, response: &Response<String>) -> bool {
-        response.status() == StatusCode::FORBIDDEN
+    fn refused(&self, response: &Response<String>) -> Option<Refused> {
+        match response.status() {
+            StatusCode::FORBIDDEN => Some(Refused::Openly),
+            StatusCode::NOT_FOUND => Some(Refused::Hidden { permission: Permission::PartnersGet }),
+            _ => None,
+        }
     }
 }
 
@@ -97,7 +101,8 @@ impl Fixture {
         Authenticated { inner, shared: Arc::clone(&self.shared) }
     }
 
-    /// The status that a call gets. The handler denies `/denied`, and repeats who calls and what
+    /// The status that a call gets. The handler denies `/denied`, hides
+    /// `/hidden`, and repeats who calls and what
     /// token it sees.
     async fn call(&self, path: &str, token: Option<&str>) -> (StatusCode, String) {
         let handler = FromTower(service_fn(|request: Request<String>| async move {
@@ -105,8 +110,10 @@ impl Fixture {
             let caller = caller.map_or_else(String::new, |caller| caller.subject.to_string());
             let token = request.headers().get(AUTHORIZATION).is_some();
             let mut response = Response::new(format!("{caller} {token}"));
-            if request.uri().path() == "/denied" {
-                *response.status_mut() = StatusCode::FORBIDDEN;
+            match request.uri().path() {
+                "/denied" => *response.status_mut() = StatusCode::FORBIDDEN,
+                "/hidden" => *response.status_mut() = StatusCode::NOT_FOUND,
+                _ => {}
             }
             Ok::<_, Infallible>(response)
         }));

@@ -68,10 +68,10 @@ impl Follow {
     /// The service refuses, cannot be reached at first or not again if that was asked, or has lost
     /// the history in between; or `show` fails.
     pub async fn run(self, mut show: impl FnMut(Told) -> io::Result<()>) -> Outcome {
-        let mut ended = pin!(self.ended()?);
+        let mut ended = pin!(ended(self.lasting)?);
         let mut stream =
             EventStream::new(self.remote.clone(), self.options.clone(), self.start_revision);
-        let (mut was_open, mut interrupted) = (false, false);
+        let (mut was_open, mut is_interrupted) = (false, false);
         while !self.is_over(stream.position()) {
             let message = tokio::select! {
                 message = stream.next() => message,
@@ -82,10 +82,10 @@ impl Follow {
             };
             match message {
                 Message::Opened { start_revision } => {
-                    if interrupted {
+                    if is_interrupted {
                         eprintln!("connected again; going on after revision {start_revision}");
                     }
-                    (was_open, interrupted) = (true, false);
+                    (was_open, is_interrupted) = (true, false);
                 }
                 Message::Listed(listing) if self.shows_state => {
                     show(Told::State(self.wanted(listing.events().collect())))?;
@@ -95,12 +95,12 @@ impl Follow {
                 Message::Changed(batch) => show(Told::Commit(self.wanted(batch.events)))?,
                 Message::InStep { .. } => {}
                 Message::Interrupted(interruption) => {
-                    self.interrupted(&interruption, was_open).inspect_err(|_| {
+                    interrupted(&interruption, was_open, self.reconnect).inspect_err(|_| {
                         if was_open {
                             resumable_at(stream.position());
                         }
                     })?;
-                    interrupted = true;
+                    is_interrupted = true;
                 }
             }
         }
@@ -117,50 +117,49 @@ impl Follow {
         }
         events
     }
+}
 
-    /// Tells that another attempt follows.
-    ///
-    /// # Errors
-    /// It would come to nothing, or is not wanted.
-    fn interrupted(&self, interruption: &Interruption, was_open: bool) -> Outcome {
-        let Interruption { cause, failures, retry_in } = interruption;
-        let hopeless = match cause {
-            Cause::HistoryGone(_) | Cause::Denied(_) | Cause::Refused(_) | Cause::Faulty(_) => true,
-            // A token that ran out may have been renewed.
-            Cause::Unauthenticated(_) => !was_open || *failures > 1,
-            Cause::Unreachable(_) => !was_open,
-            Cause::Lost(_) | Cause::Ended | Cause::Stalled(_) => {
-                !was_open && *failures >= FIRST_ATTEMPTS
+/// Tells that another attempt follows.
+///
+/// # Errors
+/// It would come to nothing, or is not wanted.
+pub fn interrupted(interruption: &Interruption, was_open: bool, reconnect: bool) -> Outcome {
+    let Interruption { cause, failures, retry_in } = interruption;
+    let hopeless = match cause {
+        Cause::HistoryGone(_) | Cause::Denied(_) | Cause::Refused(_) | Cause::Faulty(_) => true,
+        // A token that ran out may have been renewed.
+        Cause::Unauthenticated(_) => !was_open || *failures > 1,
+        Cause::Unreachable(_) => !was_open,
+        Cause::Lost(_) | Cause::Ended | Cause::Stalled(_) => {
+            !was_open && *failures >= FIRST_ATTEMPTS
+        }
+    };
+    if hopeless || (was_open && !reconnect) {
+        return Err(cause.clone().into());
+    }
+    let seconds = retry_in.as_secs_f32();
+    eprintln!("interrupted: {}; trying again in {seconds:.1} s", plain(&cause.to_string()));
+    Ok(())
+}
+
+/// Waits for the end that was set, or that somebody asks for.
+pub fn ended(lasting: Option<Duration>) -> Outcome<impl Future<Output = ()> + use<>> {
+    let cannot = |error: io::Error| Failure::new(Exit::Failed, error.to_string());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    Ok(async move {
+        let over = async {
+            match lasting {
+                Some(lasting) => tokio::time::sleep(lasting).await,
+                None => future::pending().await,
             }
         };
-        if hopeless || (was_open && !self.reconnect) {
-            return Err(cause.clone().into());
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = over => {}
         }
-        let seconds = retry_in.as_secs_f32();
-        eprintln!("interrupted: {}; trying again in {seconds:.1} s", plain(&cause.to_string()));
-        Ok(())
-    }
-
-    /// Waits for the end that was set, or that somebody asks for.
-    fn ended(&self) -> Outcome<impl Future<Output = ()> + use<>> {
-        let cannot = |error: io::Error| Failure::new(Exit::Failed, error.to_string());
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let lasting = self.lasting;
-        Ok(async move {
-            let over = async {
-                match lasting {
-                    Some(lasting) => tokio::time::sleep(lasting).await,
-                    None => future::pending().await,
-                }
-            };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                () = over => {}
-            }
-        })
-    }
+    })
 }
 
 fn resumable_at(position: i64) {

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::proto::v1::ListAllowedPartnersRequest;
 
-pub use follow::{Follow, Told};
-pub use printer::{EventFormat, EventPrinter};
+pub use follow::{Follow, Told, ended, interrupted};
+pub use printer::{EventFormat, EventPrinter, Shown};
 
 /// The resource name of the settings.
 const SETTINGS: &str = "federationSettings";

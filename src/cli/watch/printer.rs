@@ -9,7 +9,7 @@ use crate::{
     cli::{
         console::{Console, Paint},
         diff::{Diff, FieldDiff},
-        json::{self, Json},
+        json::{self, ApiMessage, Json},
         output::{
             partners::time,
             table::{self, Column, Text},
@@ -18,19 +18,6 @@ use crate::{
     },
     proto::v1::{WatchEvent, watch_event::Type},
 };
-
-const COLUMNS: &[Column] = &[
-    Column::fixed("TIME"),
-    Column::fixed("REVISION"),
-    Column::fixed("EVENT"),
-    Column::fixed("DOMAIN"),
-    Column::flexible("BY"),
-    Column::flexible("REASON"),
-    Column::flexible("CHANGE"),
-];
-
-/// The least widths, so that the columns of the first lines are those of the following ones.
-const WIDTHS: [u16; 7] = [20, 8, 8, 20, 8, 8, 24];
 
 /// The form of a stream of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -48,6 +35,23 @@ pub enum EventFormat {
     Name,
 }
 
+/// What is printed as it comes.
+pub trait Shown: ApiMessage {
+    /// The columns of the table.
+    const COLUMNS: &'static [Column];
+    /// The least widths, so that the columns of the first lines are those of the following ones.
+    const WIDTHS: &'static [u16];
+
+    /// The cells of its line.
+    fn row(&self) -> Vec<Text>;
+
+    /// Its resource name.
+    fn name(&self) -> &str;
+
+    /// Takes out what is for no terminal and no log.
+    fn withhold(&mut self) {}
+}
+
 /// Prints events.
 #[derive(Debug)]
 pub struct EventPrinter<W> {
@@ -61,21 +65,24 @@ pub struct EventPrinter<W> {
 impl<W: Write> EventPrinter<W> {
     /// A printer of this form.
     pub fn new(out: W, format: EventFormat, console: Console) -> Self {
-        Self { out, format, console, widths: WIDTHS.to_vec(), begun: false }
+        Self { out, format, console, widths: Vec::new(), begun: false }
     }
 
     /// Prints the events of one revision, or of a state.
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn print(&mut self, events: Vec<WatchEvent>) -> io::Result<()> {
+    pub fn print<M: Shown>(&mut self, events: Vec<M>) -> io::Result<()> {
         if events.is_empty() {
             return Ok(());
         }
         if self.format == EventFormat::Table {
-            let rows = events.iter().map(row).collect();
+            if !self.begun {
+                self.widths = M::WIDTHS.to_vec();
+            }
+            let rows = events.iter().map(M::row).collect();
             let header = !self.begun;
-            let text = table::render(self.console, COLUMNS, rows, header, &mut self.widths);
+            let text = table::render(self.console, M::COLUMNS, rows, header, &mut self.widths);
             self.out.write_all(text.as_bytes())?;
         } else {
             events.into_iter().try_for_each(|event| self.one(event))?;
@@ -84,9 +91,8 @@ impl<W: Write> EventPrinter<W> {
         self.out.flush()
     }
 
-    fn one(&mut self, mut event: WatchEvent) -> io::Result<()> {
-        // It is for the XMPP servers; a terminal and a log are no place for it.
-        event.dialback_passphrase.clear();
+    fn one<M: Shown>(&mut self, mut event: M) -> io::Result<()> {
+        event.withhold();
         let out = &mut self.out;
         match self.format {
             EventFormat::Json => {
@@ -99,8 +105,34 @@ impl<W: Write> EventPrinter<W> {
                 serde_json::to_writer(&mut *out, &Json(&event))?;
                 writeln!(out)
             }
-            EventFormat::Name | EventFormat::Table => writeln!(out, "{}", event.name),
+            EventFormat::Name | EventFormat::Table => writeln!(out, "{}", event.name()),
         }
+    }
+}
+
+impl Shown for WatchEvent {
+    const COLUMNS: &'static [Column] = &[
+        Column::fixed("TIME"),
+        Column::fixed("REVISION"),
+        Column::fixed("EVENT"),
+        Column::fixed("DOMAIN"),
+        Column::flexible("BY"),
+        Column::flexible("REASON"),
+        Column::flexible("CHANGE"),
+    ];
+    const WIDTHS: &'static [u16] = &[20, 8, 8, 20, 8, 8, 24];
+
+    fn row(&self) -> Vec<Text> {
+        row(self)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The passphrase is for the XMPP servers.
+    fn withhold(&mut self) {
+        self.dialback_passphrase.clear();
     }
 }
 

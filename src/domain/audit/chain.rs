@@ -1,7 +1,7 @@
 //! Walking the chain: whether each entry is what it was, and where the first fault is.
 
 use super::{
-    AuditEntry, ChainHead, Event,
+    AuditEntry, ChainHead, Event, Hash, Removal,
     checkpoint::{Checkpoint, PublicKey},
 };
 
@@ -14,28 +14,62 @@ pub struct Fault {
     pub text: String,
 }
 
-/// A walk along the chain, entry by entry, from the first one on.
+/// A walk along the chain, entry by entry, from the first one that is there.
 #[derive(Clone, Debug)]
 pub struct Walk {
+    base: ChainHead,
     head: ChainHead,
     signer: Option<PublicKey>,
     kept: Vec<Checkpoint>,
     checkpoints: u64,
+    /// Whether somebody vouches for the base.
+    joined: bool,
+    /// The last entry before the base whose removal is vouched for.
+    removed: u64,
+    /// The hashes of the entries walked past, where parts of an export may overlap.
+    passed: Option<Vec<Hash>>,
 }
 
 impl Walk {
-    /// A walk from the first entry on that holds the chain against `kept`: checkpoints that
-    /// somebody kept elsewhere. Every checkpoint must be of `signer`, if it is known.
+    /// A walk of a chain whose first entry comes after `base`, which holds it against `kept`:
+    /// checkpoints that somebody kept elsewhere. Everything signed must be of `signer`, if it is
+    /// known.
     ///
     /// # Errors
-    /// A checkpoint that was not signed by its key, or by another one than `signer`.
-    pub fn new(signer: Option<PublicKey>, mut kept: Vec<Checkpoint>) -> Result<Self, Fault> {
+    /// A checkpoint that was not signed by its key, or by another one than `signer`, or that
+    /// contradicts the base.
+    pub fn new(
+        base: ChainHead,
+        signer: Option<PublicKey>,
+        mut kept: Vec<Checkpoint>,
+    ) -> Result<Self, Fault> {
         kept.sort_by_key(|checkpoint| checkpoint.head.sequence);
-        let walk = Self { head: ChainHead::default(), signer, kept: Vec::new(), checkpoints: 0 };
+        let mut walk = Self {
+            base: ChainHead::default(),
+            head: ChainHead::default(),
+            signer,
+            kept: Vec::new(),
+            checkpoints: 0,
+            joined: true,
+            removed: 0,
+            passed: None,
+        };
         for checkpoint in &kept {
             walk.check_signature(checkpoint, checkpoint.head.sequence)?;
         }
-        Ok(Self { kept, ..walk })
+        walk.kept = kept;
+        walk.begin_after(base)?;
+        Ok(walk)
+    }
+
+    /// The same of an export, which begins with whatever entry comes first, and may consist of
+    /// several parts that overlap.
+    ///
+    /// # Errors
+    /// As for [`Walk::new`].
+    pub fn of_export(signer: Option<PublicKey>, kept: Vec<Checkpoint>) -> Result<Self, Fault> {
+        let walk = Self::new(ChainHead::default(), signer, kept)?;
+        Ok(Self { passed: Some(Vec::new()), ..walk })
     }
 
     /// Goes on to the next entry.
@@ -43,6 +77,9 @@ impl Walk {
     /// # Errors
     /// What is wrong with it.
     pub fn step(&mut self, entry: &AuditEntry) -> Result<(), Fault> {
+        if self.repeats(entry)? {
+            return Ok(());
+        }
         let sequence = self.head.sequence + 1;
         let fault = |text: &str| Err(Fault { sequence, text: text.to_owned() });
         if entry.sequence != sequence {
@@ -54,14 +91,21 @@ impl Walk {
         if !entry.is_intact() {
             return fault("it is not what it was when it was made");
         }
-        if let Event::Checkpoint(checkpoint) = &entry.event {
-            if checkpoint.head != self.head {
-                return fault("it vouches for another entry than the one before it");
+        match &entry.event {
+            Event::Checkpoint(checkpoint) => {
+                if checkpoint.head != self.head {
+                    return fault("it vouches for another entry than the one before it");
+                }
+                self.check_signature(checkpoint, sequence)?;
+                self.checkpoints += 1;
             }
-            self.check_signature(checkpoint, sequence)?;
-            self.checkpoints += 1;
+            Event::Retention(removal) => self.check_removal(removal, sequence)?,
+            _ => {}
         }
         self.head = entry.head();
+        if let Some(passed) = &mut self.passed {
+            passed.push(entry.hash);
+        }
         let mut kept = self.kept.iter().filter(|kept| kept.head.sequence == sequence);
         if kept.any(|kept| kept.head.hash != self.head.hash) {
             return fault("it is another one than the checkpoint vouches for");
@@ -72,8 +116,17 @@ impl Walk {
     /// Ends the walk.
     ///
     /// # Errors
-    /// Entries that a checkpoint vouches for are missing at the end.
+    /// Entries are missing at the beginning although nobody vouches for their removal, or at the
+    /// end although a checkpoint vouches for them.
     pub fn end(self) -> Result<Self, Fault> {
+        if !self.joined {
+            let last = self.base.sequence;
+            let text = format!(
+                "it is missing, with all up to {last}, and nothing signed says that retention \
+                 removed them"
+            );
+            return Err(Fault { sequence: self.removed + 1, text });
+        }
         let sequence = self.head.sequence + 1;
         match self.kept.last() {
             Some(last) if last.head.sequence >= sequence => {
@@ -85,9 +138,19 @@ impl Walk {
         }
     }
 
+    /// What the first entry is linked to: the last one that was removed, or nothing.
+    pub const fn base(&self) -> ChainHead {
+        self.base
+    }
+
     /// The last entry so far.
     pub const fn head(&self) -> ChainHead {
         self.head
+    }
+
+    /// How many entries were walked past.
+    pub const fn length(&self) -> u64 {
+        self.head.sequence - self.base.sequence
     }
 
     /// How many checkpoints in the chain were found to be genuine.
@@ -95,16 +158,90 @@ impl Walk {
         self.checkpoints
     }
 
-    fn check_signature(&self, checkpoint: &Checkpoint, sequence: u64) -> Result<(), Fault> {
-        let fault = |text: &str| Err(Fault { sequence, text: text.to_owned() });
-        if self.signer.is_some_and(|signer| signer != checkpoint.public_key) {
-            return fault("the checkpoint was signed by another key");
+    /// The checkpoints kept elsewhere that are about entries removed by retention, of which nobody
+    /// can say any more whether they were what the checkpoints vouch for.
+    pub fn kept_of_removed(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.kept.iter().take_while(|kept| kept.head.sequence < self.base.sequence)
+    }
+
+    fn begin_after(&mut self, base: ChainHead) -> Result<(), Fault> {
+        (self.base, self.head) = (base, base);
+        let mut kept = self.kept.iter().filter(|kept| kept.head.sequence == base.sequence);
+        if kept.any(|kept| kept.head.hash != base.hash) {
+            let text = "it was another one than the checkpoint vouches for".to_owned();
+            return Err(Fault { sequence: base.sequence, text });
         }
+        // A checkpoint of the last entry that went vouches for the join as well as a removal does.
+        let kept = self.kept.iter().any(|kept| kept.head == base);
+        self.joined = kept || base == ChainHead::default();
+        Ok(())
+    }
+
+    /// Whether a part of an export repeats an entry of the part before it; if it is the first of
+    /// all, the walk begins with it.
+    fn repeats(&mut self, entry: &AuditEntry) -> Result<bool, Fault> {
+        let Some(passed) = &self.passed else { return Ok(false) };
+        if passed.is_empty() && entry.sequence > 1 {
+            self.begin_after(entry.previous())?;
+            return Ok(false);
+        }
+        let Some(known) = hash_of(passed, self.base, entry.sequence) else { return Ok(false) };
+        if entry.hash != known || !entry.is_intact() {
+            let text = "it is given twice, and not the same both times".to_owned();
+            return Err(Fault { sequence: entry.sequence, text });
+        }
+        Ok(true)
+    }
+
+    /// Whether a removal is genuine and says what is so.
+    fn check_removal(&mut self, removal: &Removal, sequence: u64) -> Result<(), Fault> {
+        let fault = |text: &str| Err(Fault { sequence, text: text.to_owned() });
+        self.check_signer(removal.public_key, sequence, "the removal was signed by another key")?;
+        if !removal.is_genuine(self.head) {
+            return fault("the signature of the removal is wrong");
+        }
+        let last = removal.last;
+        if last == self.base {
+            self.joined = true;
+            return Ok(());
+        }
+        if last.sequence < self.base.sequence {
+            self.removed = self.removed.max(last.sequence);
+            return Ok(());
+        }
+        let there = self.passed.as_ref().map(|passed| hash_of(passed, self.base, last.sequence));
+        match there {
+            Some(Some(hash)) if hash == last.hash => Ok(()),
+            None if last.sequence > self.base.sequence => {
+                fault(&format!("it says that all up to {} went, and they are there", last.sequence))
+            }
+            _ => fault("it says that the last entry that went was another one"),
+        }
+    }
+
+    fn check_signature(&mut self, checkpoint: &Checkpoint, sequence: u64) -> Result<(), Fault> {
+        let key = checkpoint.public_key;
+        self.check_signer(key, sequence, "the checkpoint was signed by another key")?;
         if !checkpoint.is_genuine() {
-            return fault("the signature of the checkpoint is wrong");
+            let text = "the signature of the checkpoint is wrong".to_owned();
+            return Err(Fault { sequence, text });
         }
         Ok(())
     }
+
+    /// One key signs all; where it is not known, the first one that signed counts.
+    fn check_signer(&mut self, key: PublicKey, sequence: u64, text: &str) -> Result<(), Fault> {
+        if *self.signer.get_or_insert(key) == key {
+            return Ok(());
+        }
+        Err(Fault { sequence, text: text.to_owned() })
+    }
+}
+
+/// The hash of an entry that was walked past.
+fn hash_of(passed: &[Hash], base: ChainHead, sequence: u64) -> Option<Hash> {
+    let index = sequence.checked_sub(base.sequence + 1)?;
+    passed.get(usize::try_from(index).ok()?).copied()
 }
 
 #[cfg(test)]
@@ -137,6 +274,25 @@ mod tests {
         entries
     }
 
+    /// The same chain after its first `count` entries went, and the entry that says so.
+    fn trimmed(key: &SigningKey, count: usize) -> (Vec<AuditEntry>, Vec<AuditEntry>) {
+        let mut entries = chain(key);
+        let (head, last) = (entries[9].head(), entries[count - 1].head());
+        let removal = key.sign_removal(head, last, count as u64, Timestamp::UNIX_EPOCH);
+        let actor = Actor::service("");
+        let event = Event::Retention(removal);
+        let revision = Revision::new(10);
+        entries.push(AuditEntry::after(head, Timestamp::UNIX_EPOCH, actor, revision, event));
+        let left = entries.split_off(count);
+        (entries, left)
+    }
+
+    fn exported<'a>(entries: impl IntoIterator<Item = &'a AuditEntry>) -> Result<Walk, Fault> {
+        let mut walk = Walk::of_export(None, Vec::new())?;
+        entries.into_iter().try_for_each(|entry| walk.step(entry))?;
+        walk.end()
+    }
+
     fn refusal() -> Refusal {
         Refusal {
             reason: "TOKEN_EXPIRED".into(),
@@ -160,7 +316,15 @@ mod tests {
     }
 
     fn walked(entries: &[AuditEntry], kept: Vec<Checkpoint>) -> Result<Walk, Fault> {
-        let mut walk = Walk::new(None, kept)?;
+        walked_from(ChainHead::default(), entries, kept)
+    }
+
+    fn walked_from(
+        base: ChainHead,
+        entries: &[AuditEntry],
+        kept: Vec<Checkpoint>,
+    ) -> Result<Walk, Fault> {
+        let mut walk = Walk::new(base, None, kept)?;
         entries.iter().try_for_each(|entry| walk.step(entry))?;
         walk.end()
     }
@@ -244,8 +408,77 @@ mod tests {
         forged.signature[0] ^= 1;
         assert!(walked(&entries, vec![forged]).is_err());
         let stranger = SigningKey::generate().public_key();
-        let mut walk = Walk::new(Some(stranger), Vec::new()).unwrap();
+        let mut walk = Walk::new(ChainHead::default(), Some(stranger), Vec::new()).unwrap();
         let fault = entries.iter().try_for_each(|entry| walk.step(entry)).unwrap_err();
         assert_eq!(fault.sequence, 5);
+    }
+
+    #[test]
+    fn a_chain_that_begins_later_joins_what_went_by_a_signed_entry_alone() {
+        let key = SigningKey::generate();
+        let (gone, left) = trimmed(&key, 4);
+        let base = gone[3].head();
+        let walk = walked_from(base, &left, vec![]).unwrap();
+        assert_eq!((walk.base(), walk.length()), (base, 7));
+        // The entry that says so is missing, or is about another entry.
+        let fault = walked_from(base, &left[..6], vec![]).unwrap_err();
+        assert_eq!(fault.sequence, 1);
+        assert!(fault.text.contains("all up to 4"), "{}", fault.text);
+        let fault = walked_from(left[0].head(), &left[1..], vec![]).unwrap_err();
+        assert_eq!(fault.sequence, 5, "the removal of 1 to 4 is vouched for");
+        let mut forged = base;
+        forged.hash[0] ^= 1;
+        assert_eq!(walked_from(forged, &left, vec![]).unwrap_err().sequence, 5);
+        // What is said to have gone is there.
+        let whole = [gone.clone(), left.clone()].concat();
+        let fault = walked(&whole, vec![]).unwrap_err();
+        assert_eq!(fault.sequence, 11);
+        assert!(fault.text.contains("they are there"), "{}", fault.text);
+        // Somebody else says so.
+        let (_, others) = trimmed(&SigningKey::generate(), 4);
+        let mut forged = left.clone();
+        let Event::Retention(removal) = &others[6].event else { panic!("{others:?}") };
+        forged[6] = AuditEntry::after(
+            left[5].head(),
+            Timestamp::UNIX_EPOCH,
+            Actor::service(""),
+            Revision::new(10),
+            Event::Retention(Removal { last: base, ..*removal }),
+        );
+        assert_eq!(walked_from(base, &forged, vec![]).unwrap_err().sequence, 11);
+    }
+
+    #[test]
+    fn what_checkpoints_say_of_removed_entries_is_neither_so_nor_otherwise() {
+        let key = SigningKey::generate();
+        let (gone, left) = trimmed(&key, 6);
+        let base = gone[5].head();
+        let kept = |at: usize| key.sign(gone[at].head(), Timestamp::UNIX_EPOCH);
+        let walk = walked_from(base, &left, vec![kept(5), kept(1), kept(2)]).unwrap();
+        let removed: Vec<_> = walk.kept_of_removed().map(|kept| kept.head.sequence).collect();
+        assert_eq!(removed, [2, 3], "that of the last one that went still tells");
+        // It joins what is left even where no entry says what went.
+        assert!(walked_from(base, &left[..3], vec![kept(5)]).is_ok());
+        let mut other = gone[5].head();
+        other.hash[0] ^= 1;
+        let other = key.sign(other, Timestamp::UNIX_EPOCH);
+        assert_eq!(walked_from(base, &left, vec![other]).unwrap_err().sequence, 6);
+    }
+
+    #[test]
+    fn the_parts_of_an_export_join_and_may_overlap() {
+        let key = SigningKey::generate();
+        let (gone, left) = trimmed(&key, 4);
+        assert_eq!(exported(&left).unwrap().length(), 7);
+        assert_eq!(exported(gone.iter().chain(&left)).unwrap().length(), 11);
+        let overlapping = gone.iter().chain(&left[..3]).chain(&left);
+        assert_eq!(exported(overlapping).unwrap().length(), 11);
+        assert_eq!(exported(gone[..3].iter().chain(&left)).unwrap_err().sequence, 4);
+        let mut changed = left.clone();
+        changed[1].actor.reason = "something else".into();
+        let overlapping = left[..3].iter().chain(&changed);
+        assert_eq!(exported(overlapping).unwrap_err().sequence, 6);
+        // A part from the middle says nothing of what went before it.
+        assert_eq!(exported(&left[..5]).unwrap_err().sequence, 1);
     }
 }

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use jiff::Timestamp;
 
-use super::{ChainHead, Hash};
+use super::{ChainHead, Hash, Removal, removal};
 
 /// What is signed begins with this, so that no other signature of the key can be taken for one.
 const CONTEXT: &[u8] = b"partnerd audit checkpoint 1\0";
@@ -76,9 +76,27 @@ impl SigningKey {
 
     /// Vouches for the end of the chain.
     pub fn sign(&self, head: ChainHead, time: Timestamp) -> Checkpoint {
-        let mut signature = [0; 64];
-        signature.copy_from_slice(self.0.sign(&signed(head, time)).as_ref());
+        let signature = self.signature(&signed(head, time));
         Checkpoint { head, time, public_key: self.public_key(), signature }
+    }
+
+    /// Vouches for the removal of `count` entries, the last of them `last`, in the entry that comes
+    /// after `head`.
+    pub fn sign_removal(
+        &self,
+        head: ChainHead,
+        last: ChainHead,
+        count: u64,
+        time: Timestamp,
+    ) -> Removal {
+        let signature = self.signature(&removal::signed(head, last, count, time));
+        Removal { last, count, time, public_key: self.public_key(), signature }
+    }
+
+    fn signature(&self, message: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.0.sign(message).as_ref());
+        signature
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! An entry's hash covers the hash of the entry before it and everything the entry says, so no
 //! entry can be changed, moved or taken out without breaking every hash after it. Some entries are
-//! signed checkpoints: kept elsewhere too, they show when the end of the chain is missing.
+//! signed checkpoints: kept elsewhere too, they show when the end of the chain is missing. What is
+//! kept no longer goes from the beginning, and an entry signed in the same way vouches for it.
 //!
 //! No token, key or passphrase is ever in an entry.
 
 pub mod chain;
 pub mod checkpoint;
+pub mod removal;
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -17,6 +19,7 @@ use jiff::Timestamp;
 pub use self::{
     chain::{Fault, Walk},
     checkpoint::{Checkpoint, PublicKey, SigningKey},
+    removal::Removal,
 };
 use super::revision::Revision;
 
@@ -141,6 +144,10 @@ pub enum Event {
     Stop,
     /// The server vouched for the entry before this one.
     Checkpoint(Checkpoint),
+    /// The oldest entries were removed with this one, because they are kept no longer.
+    Retention(Removal),
+    /// The id of a replica was bound to a subject, or freed.
+    Replica(ResourceChange),
 }
 
 impl Event {
@@ -153,6 +160,22 @@ impl Event {
             Self::Start { .. } => "start",
             Self::Stop => "stop",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Retention(_) => "retention",
+            Self::Replica(_) => "replica",
+        }
+    }
+
+    /// What was changed, resource by resource; nothing unless something was.
+    pub const fn changes(&self) -> &[ResourceChange] {
+        match self {
+            Self::Commit { changes } => changes.as_slice(),
+            Self::Replica(change) => std::slice::from_ref(change),
+            Self::Denial(_)
+            | Self::LoginFailure(_)
+            | Self::Start { .. }
+            | Self::Stop
+            | Self::Checkpoint(_)
+            | Self::Retention(_) => &[],
         }
     }
 }
@@ -185,6 +208,22 @@ pub struct ChainHead {
     pub hash: Hash,
 }
 
+/// How far the chain reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// What the first entry that is there is linked to: the last one that was removed, or nothing.
+    pub base: ChainHead,
+    /// The last entry.
+    pub head: ChainHead,
+}
+
+impl Chain {
+    /// How many entries there are.
+    pub const fn length(&self) -> u64 {
+        self.head.sequence - self.base.sequence
+    }
+}
+
 impl AuditEntry {
     /// The entry that comes after `head`, linked to it.
     pub fn after(
@@ -210,6 +249,21 @@ impl AuditEntry {
     /// The end of the chain once this entry is in it.
     pub const fn head(&self) -> ChainHead {
         ChainHead { sequence: self.sequence, hash: self.hash }
+    }
+
+    /// The end of the chain before this entry was in it.
+    pub const fn previous(&self) -> ChainHead {
+        ChainHead { sequence: self.sequence.saturating_sub(1), hash: self.previous_hash }
+    }
+
+    /// About how many bytes it takes in memory and on the wire.
+    pub fn weight(&self) -> usize {
+        const SMALL: usize = 512;
+        let fields = self.event.changes().iter().flat_map(|change| &change.fields);
+        fields.fold(SMALL + 64 * self.event.changes().len(), |sum, field| {
+            let FieldChange { field, before, after } = field;
+            sum + 64 + field.len() + before.len() + after.len()
+        })
     }
 
     /// Whether the entry is what it was when it was made.
@@ -248,6 +302,15 @@ impl AuditEntry {
                 add(public_key);
                 add(signature);
             }
+            Event::Retention(Removal { last, count, time, public_key, signature }) => {
+                add(&last.sequence.to_be_bytes());
+                add(&last.hash);
+                add(&count.to_be_bytes());
+                add(&time.as_nanosecond().to_be_bytes());
+                add(public_key);
+                add(signature);
+            }
+            Event::Replica(change) => add_changes(std::slice::from_ref(change), &mut add),
         }
         let mut hash = Hash::default();
         hash.copy_from_slice(digest.finish().as_ref());

@@ -7,7 +7,16 @@ use crate::domain::audit::{AuditEntry, Event, Refusal, ResourceChange, Verb};
 
 const KINDS: EnumNames = EnumNames {
     prefix: "KIND_",
-    short: &["COMMIT", "DENIAL", "LOGIN_FAILURE", "START", "STOP", "CHECKPOINT"],
+    short: &[
+        "COMMIT",
+        "DENIAL",
+        "LOGIN_FAILURE",
+        "START",
+        "STOP",
+        "CHECKPOINT",
+        "RETENTION",
+        "REPLICA",
+    ],
 };
 
 const fn kind(event: &Event) -> u8 {
@@ -18,6 +27,8 @@ const fn kind(event: &Event) -> u8 {
         Event::Start { .. } => 3,
         Event::Stop => 4,
         Event::Checkpoint(_) => 5,
+        Event::Retention(_) => 6,
+        Event::Replica(_) => 7,
     }
 }
 
@@ -34,10 +45,7 @@ const fn verb(verb: Verb) -> u8 {
 }
 
 fn changes(entry: &AuditEntry) -> &[ResourceChange] {
-    match &entry.event {
-        Event::Commit { changes } => changes,
-        _ => &[],
-    }
+    entry.event.changes()
 }
 
 /// A text of what was refused; empty if nothing was.

@@ -1,68 +1,57 @@
-//! One stream: pulls its watcher forward, and ends when it must.
+//! One stream: pulls its source forward, and ends when it must.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{Standing, encode::Batch, places::Place};
+use super::{Source, Standing, streams::Seat};
 use crate::{
     auth::{Caller, layer::Rejection},
-    domain::Revision,
     grpc::status,
-    registry::watch::{Sink as _, Stop, Watcher},
+    registry::{Kind, watch::Stop},
 };
 
 /// No timer is set nearer or further ahead.
 const NEAR: Duration = Duration::from_millis(50);
 const FAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// A watcher, and what its stream rests on.
+/// A source, and what its stream rests on.
 #[derive(Debug)]
-pub(super) struct Feed {
-    watcher: Watcher,
+pub(super) struct Feed<S> {
+    source: S,
     standing: Arc<dyn Standing>,
-    caller: Arc<Caller>,
+    seat: Seat,
     /// When the caller's token comes to its end.
     good_until: Instant,
     progress_interval: Duration,
     /// When the client wants to hear of progress again.
     progress_due: Instant,
-    /// The revision of which the client has a part and waits for the rest, if there is any.
-    unfinished: Option<Revision>,
     /// Set to the earlier of the two, or earlier still.
     timer: Pin<Box<Sleep>>,
     /// What is said last, once the rest has been said.
     farewell: Option<Status>,
-    _place: Place,
 }
 
-/// What goes to the client next: a message on the wire, or several.
-type Message = Result<Bytes, Status>;
-
-impl Feed {
+impl<S: Source> Feed<S> {
     pub fn new(
-        watcher: Watcher,
+        source: S,
         standing: Arc<dyn Standing>,
-        caller: Arc<Caller>,
+        seat: Seat,
         progress_interval: Duration,
-        place: Place,
     ) -> Self {
-        let good_until = good_until(&caller);
+        let good_until = good_until(&seat.caller);
         let progress_due = Instant::now() + progress_interval;
         Self {
-            watcher,
+            source,
             standing,
-            caller,
+            seat,
             good_until,
             progress_interval,
             progress_due,
-            unfinished: None,
             timer: Box::pin(sleep_until(good_until.min(progress_due))),
             farewell: None,
-            _place: place,
         }
     }
 
@@ -71,86 +60,91 @@ impl Feed {
     /// # Errors
     /// OUT_OF_RANGE if that is no longer kept.
     pub async fn start(&mut self) -> Result<(), Status> {
-        if self.watcher.is_behind() {
-            self.watcher.catch_up().await?;
+        if self.source.is_behind() {
+            self.source.catch_up().await?;
         }
         Ok(())
     }
 
     /// Whether it is still telling the state at its start, and so holds on to it.
     pub fn tells_state(&self) -> bool {
-        self.watcher.progress().is_none()
+        self.source.tells_state()
     }
 
     /// The next message, once there is one.
     ///
     /// # Errors
     /// How the stream ends.
-    pub async fn next(&mut self) -> Message {
+    pub async fn next(&mut self) -> Result<S::Message, Status> {
         if let Some(farewell) = self.farewell.take() {
             return Err(farewell);
         }
-        let mut batch = Batch::default();
+        let mut batch = S::Batch::default();
         loop {
             // What it rests on does not change unheard, but for the time.
-            let rung = self.watcher.hears();
+            let rung = self.source.hears();
             if rung && self.standing.is_draining() {
                 return self.leave();
             }
             if rung || Instant::now() >= self.good_until {
                 self.check()?;
             }
-            let stop = self.watcher.advance(&mut batch)?;
-            let synced = stop == Stop::Synced;
-            if !batch.is_empty() || synced || self.owes_progress() {
-                return Ok(self.message(batch, synced));
+            let stop = self.source.advance(&mut batch)?;
+            if self.source.has_news(&batch, stop) || self.owes_progress() {
+                return Ok(self.message(batch, stop));
             }
             match stop {
                 Stop::Bell => self.wait().await,
-                Stop::Behind => self.watcher.catch_up().await?,
+                Stop::Behind => self.source.catch_up().await?,
                 Stop::Full | Stop::Synced | Stop::Turn => tokio::task::yield_now().await,
             }
         }
     }
 
-    /// Whether the caller may go on.
+    /// Whether the caller may go on. What he may no longer is noted for the audit; it is asked no
+    /// further after that.
     ///
     /// # Errors
     /// UNAUTHENTICATED or PERMISSION_DENIED.
     pub fn check(&mut self) -> Result<(), Status> {
-        self.standing.check(&self.caller, Timestamp::now()).map_err(Rejection::Token)?;
+        let Seat { caller, address, .. } = &self.seat;
+        let lost = |why: Rejection| {
+            self.standing.lost(caller, *address, &why);
+            Err(why.into())
+        };
+        if let Err(error) = self.standing.check(caller, Timestamp::now()) {
+            return lost(Rejection::Token(error));
+        }
         if Instant::now() >= self.good_until {
             // The clock on the wall is behind the one that the timer goes by.
-            self.good_until = good_until(&self.caller);
+            self.good_until = good_until(caller);
         }
-        Ok(self.watcher.renew()?)
+        match self.source.renew() {
+            Ok(()) => Ok(()),
+            Err(error) => match error.kind {
+                Kind::Denied(denial) => lost(Rejection::Denied(denial)),
+                _ => Err(error.into()),
+            },
+        }
     }
 
     fn owes_progress(&self) -> bool {
-        let Some(progress) = self.watcher.progress() else { return false };
-        // The rest may be nothing that this client is told of.
-        let finished = self.unfinished.is_some_and(|revision| revision <= progress);
-        finished || Instant::now() >= self.progress_due
+        !self.tells_state() && Instant::now() >= self.progress_due
     }
 
-    fn message(&mut self, batch: Batch, synced: bool) -> Bytes {
+    fn message(&mut self, batch: S::Batch, stop: Stop) -> S::Message {
         self.progress_due = Instant::now() + self.progress_interval;
-        let progress = self.watcher.progress();
-        self.unfinished = batch
-            .last()
-            .or(self.unfinished)
-            .filter(|revision| progress.is_none_or(|progress| progress < *revision));
-        batch.finish(progress, self.unfinished.is_some(), synced)
+        self.source.message(batch, stop)
     }
 
     /// A last word about progress, and then the end.
-    fn leave(&mut self) -> Message {
+    fn leave(&mut self) -> Result<S::Message, Status> {
         let end = status::draining();
         if self.tells_state() {
             return Err(end);
         }
         self.farewell = Some(end);
-        Ok(self.message(Batch::default(), false))
+        Ok(self.message(S::Batch::default(), Stop::Bell))
     }
 
     async fn wait(&mut self) {
@@ -160,7 +154,7 @@ impl Feed {
             self.timer.as_mut().reset(until);
         }
         tokio::select! {
-            () = self.watcher.rung() => {}
+            () = self.source.rung() => {}
             () = self.timer.as_mut() => {}
         }
     }

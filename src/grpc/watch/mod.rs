@@ -1,47 +1,37 @@
-//! WatchAllowedPartners: one request, then a stream for as long as its caller may have it.
+//! The streams: one request each, and then messages for as long as its caller may have them.
 //!
 //! There is no task and no channel to a stream: it is pulled, by the connection, when the client
-//! has room for more. What it holds meanwhile is its place in the log.
+//! has room for more. What it holds meanwhile is its place in the log or in the audit. What is the
+//! same about all of them is here; `Source` is what each of them tells.
 
+mod audit;
 mod encode;
 mod feed;
+mod partners;
 mod places;
 mod ready;
 mod streams;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
-use futures_util::stream;
 use jiff::Timestamp;
-use tonic::{Request, Response, Status};
 
-use self::feed::Feed;
-pub use self::{ready::ready, streams::Streams};
-use super::{
-    call::{begin, identity},
-    parse::{Broken, complete},
-    partners::Partners,
+pub use self::{
+    ready::ready,
+    streams::{Messages, Streams},
 };
+use super::parse::Broken;
 use crate::{
-    auth::{
-        Caller,
-        permit::{Purpose, WatchPartners},
-        token::TokenError,
-    },
-    domain::{Revision, filter::Filter},
-    proto::{v1 as pb, watch::WatchAllowedPartnersResponse},
-    registry::watch::{Start, WatchQuery},
+    auth::{Caller, layer::Rejection, token::TokenError},
+    registry::{Error, watch::Stop},
 };
-
-/// The messages of one watch, so far as they are tonic's to encode: none. See [`ready`].
-pub type WatchStream = stream::Empty<Result<WatchAllowedPartnersResponse, Status>>;
 
 /// How often a stream tells of progress, unless it is told.
 const PROGRESS: Duration = Duration::from_secs(30);
 const LEAST_PROGRESS: Duration = Duration::from_secs(1);
 const MOST_PROGRESS: Duration = Duration::from_secs(10 * 60);
 
-/// What a stream rests on beside the roles. Whoever implements it rings the registry's bell
+/// What a stream rests on beside the roles. Whoever implements it rings the registry's bells
 /// ([`crate::registry::Registry::ring`]) when an answer may have changed, but for a token that
 /// comes to its end.
 pub trait Standing: fmt::Debug + Send + Sync + 'static {
@@ -53,59 +43,56 @@ pub trait Standing: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Why he is not.
     fn check(&self, caller: &Caller, now: Timestamp) -> Result<(), TokenError>;
+
+    /// Takes note, for the audit, that a stream of `caller` at the address `source` ended because
+    /// he may have it no longer.
+    fn lost(&self, caller: &Caller, source: Option<IpAddr>, why: &Rejection);
 }
 
-/// What a client asks for.
-#[derive(Debug)]
-struct Wish {
-    query: WatchQuery,
-    progress_interval: Duration,
-}
+/// What a stream tells: a place in a sequence of events, pulled forward message by message.
+trait Source: fmt::Debug + Send + 'static {
+    /// A message in the making.
+    type Batch: Default + Send;
+    /// What the client gets.
+    type Message: Send + 'static;
 
-impl Partners {
-    pub(super) async fn watch(
-        &self,
-        request: Request<pb::WatchAllowedPartnersRequest>,
-    ) -> Result<Response<WatchStream>, Status> {
-        let (caller, _) = identity(request.extensions())?;
-        let place = self.streams.place(&caller)?;
-        let begun = begin(&self.registry, request).await?;
-        let permit =
-            self.registry.policy().permit::<WatchPartners>(&begun.call, Purpose::Commit)?;
-        let mut broken = Broken::default();
-        let wish = Wish::parse(&begun.message, &mut broken);
-        let Wish { query, progress_interval } = complete(wish, broken)?;
-        let watcher = self.registry.watch(&permit, begun.call.clone(), query)?;
-        let standing = Arc::clone(self.streams.standing());
-        let mut feed = Feed::new(watcher, standing, caller, progress_interval, place);
-        // What is wrong with the start is the answer, not the first message.
-        feed.start().await?;
-        let revision = self.registry.revision();
-        let mut response = begun.response(stream::empty(), revision);
-        ready::send_as_it_is(&mut response, self.streams.stream(feed));
-        Ok(response)
-    }
-}
+    /// Whether the bell has rung since this was last asked; what rings from now on wakes it. Comes
+    /// before the checks that what rings may be about, and before what happened is told.
+    fn hears(&mut self) -> bool;
 
-impl Wish {
-    fn parse(message: &pb::WatchAllowedPartnersRequest, broken: &mut Broken) -> Option<Self> {
-        let pb::WatchAllowedPartnersRequest { filter, start_revision, progress_interval } = message;
-        let filter = broken.keep(Filter::parse(filter));
-        let start = match u64::try_from(*start_revision) {
-            Ok(0) => Some(Start::State),
-            Ok(revision) => Some(Start::After(Revision::new(revision))),
-            Err(_) => {
-                let text = "not a revision; give the last `progress_revision`, or 0 for the state";
-                broken.add("start_revision", text);
-                None
-            }
-        };
-        let progress_interval = interval(progress_interval.as_ref(), broken);
-        Some(Self {
-            query: WatchQuery { filter: filter?, start: start? },
-            progress_interval: progress_interval?,
-        })
-    }
+    /// Takes note of the roles in force now.
+    ///
+    /// # Errors
+    /// They no longer let the caller watch.
+    fn renew(&mut self) -> Result<(), Error>;
+
+    /// Whether the store has to be read for what comes next.
+    fn is_behind(&self) -> bool;
+
+    /// Reads on in the store.
+    ///
+    /// # Errors
+    /// What comes next is no longer kept, or cannot be read.
+    fn catch_up(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Waits for something new, or about what the stream rests on.
+    fn rung(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Adds what comes next to a message.
+    ///
+    /// # Errors
+    /// What comes next contradicts itself.
+    fn advance(&mut self, batch: &mut Self::Batch) -> Result<Stop, Error>;
+
+    /// Whether there is something to be said at once.
+    fn has_news(&self, batch: &Self::Batch, stop: Stop) -> bool;
+
+    /// Whether it is still telling the state at its start, and so holds on to it: there is no
+    /// progress to tell of before.
+    fn tells_state(&self) -> bool;
+
+    /// The message, and what there is to say of progress.
+    fn message(&mut self, batch: Self::Batch, stop: Stop) -> Self::Message;
 }
 
 fn interval(asked: Option<&prost_types::Duration>, broken: &mut Broken) -> Option<Duration> {

@@ -6,23 +6,25 @@
 //! place among the streams and all it holds, and the client hears why if it ever reads on.
 
 use std::{
-    mem,
+    fmt, mem,
+    net::IpAddr,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tonic::Status;
+use tonic::{Extensions, Status};
 
 use super::{
-    Standing,
+    Source, Standing,
     feed::Feed,
     places::{Place, Places},
 };
 use crate::{
     auth::Caller,
-    grpc::{Limits, status},
+    grpc::{Limits, call::identity, status},
+    telemetry::Peer,
 };
 
 /// A stream that has rested for less is being read.
@@ -31,25 +33,43 @@ const AT_REST: Duration = Duration::from_millis(500);
 /// How long a client may pause while the state is told, which holds on to all of it.
 const STATE_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
-/// The streams of a server.
+/// The messages of one stream.
+pub type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+/// The streams of a server, of whatever they tell.
 #[derive(Debug)]
 pub struct Streams {
     places: Places,
     standing: Arc<dyn Standing>,
-    all: Mutex<Vec<Weak<Couch>>>,
+    all: Mutex<Vec<Weak<dyn Resting>>>,
+}
+
+/// Whose stream it is, and its place among the others.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Who opened it.
+    pub caller: Arc<Caller>,
+    /// From where, if that is known.
+    pub address: Option<IpAddr>,
+    _place: Place,
+}
+
+/// A stream that may be at rest.
+trait Resting: fmt::Debug + Send + Sync {
+    /// Ends it if it rests and has lost its right.
+    fn sweep(&self);
 }
 
 /// Where a stream rests while its client takes nothing.
-#[derive(Debug, Default)]
-struct Couch(Mutex<Rest>);
+#[derive(Debug)]
+struct Couch<S>(Mutex<Rest<S>>);
 
-#[derive(Debug, Default)]
-enum Rest {
+#[derive(Debug)]
+enum Rest<S> {
     /// The stream is being pulled, or is over.
-    #[default]
     Away,
     /// It waits for its client, since then.
-    Feed(Box<Feed>, Instant),
+    Feed(Box<Feed<S>>, Instant),
     /// It was ended in its rest.
     Ended(Status),
 }
@@ -73,22 +93,41 @@ impl Streams {
         });
     }
 
-    pub(super) fn place(&self, caller: &Caller) -> Result<Place, Status> {
-        self.places.take(caller)
+    /// A seat for whoever sent the request that these extensions came with.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED if there is none.
+    pub(super) fn seat(&self, extensions: &Extensions) -> Result<Seat, Status> {
+        let (caller, _) = identity(extensions)?;
+        let place = self.places.take(&caller)?;
+        let address = extensions.get().map(|Peer(address)| address.ip());
+        Ok(Seat { caller, address, _place: place })
     }
 
-    pub(super) const fn standing(&self) -> &Arc<dyn Standing> {
-        &self.standing
-    }
-
-    /// The messages of `feed`, as they go on the wire.
-    pub(super) fn stream(
+    /// The messages of `source`, for whoever has this seat.
+    ///
+    /// # Errors
+    /// What is wrong with the start, which is the answer and not the first message.
+    pub(super) async fn open<S: Source>(
         &self,
-        feed: Feed,
-    ) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
-        let couch = Arc::new(Couch::default());
+        seat: Seat,
+        source: S,
+        progress_interval: Duration,
+    ) -> Result<impl Stream<Item = Result<S::Message, Status>> + Send + use<S>, Status> {
+        let standing = Arc::clone(&self.standing);
+        let mut feed = Feed::new(source, standing, seat, progress_interval);
+        feed.start().await?;
+        Ok(self.stream(feed))
+    }
+
+    fn stream<S: Source>(
+        &self,
+        feed: Feed<S>,
+    ) -> impl Stream<Item = Result<S::Message, Status>> + Send + use<S> {
+        let couch = Arc::new(Couch(Mutex::new(Rest::Away)));
         couch.rest(Box::new(feed));
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&couch));
+        let resting = Arc::clone(&couch) as Arc<dyn Resting>;
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&resting));
         stream::unfold(couch, |couch| async {
             let mut feed = match couch.take() {
                 Rest::Away => return None,
@@ -104,19 +143,21 @@ impl Streams {
     }
 }
 
-impl Couch {
-    fn lock(&self) -> MutexGuard<'_, Rest> {
+impl<S> Couch<S> {
+    fn lock(&self) -> MutexGuard<'_, Rest<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rest(&self, feed: Box<Feed>) {
+    fn rest(&self, feed: Box<Feed<S>>) {
         *self.lock() = Rest::Feed(feed, Instant::now());
     }
 
-    fn take(&self) -> Rest {
-        mem::take(&mut *self.lock())
+    fn take(&self) -> Rest<S> {
+        mem::replace(&mut *self.lock(), Rest::Away)
     }
+}
 
+impl<S: Source> Resting for Couch<S> {
     fn sweep(&self) {
         let mut rest = self.lock();
         let Rest::Feed(feed, since) = &mut *rest else { return };

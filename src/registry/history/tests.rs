@@ -329,8 +329,8 @@ fn what_lay_out_of_reach_is_not_shown_and_what_lies_out_of_reach_has_no_past() {
     };
     set(additional(1));
     let hidden = listed(&registry, &policy, 0, 10).unwrap_err();
-    assert!(matches!(hidden, Kind::NotFound { .. }), "{hidden:?}");
-    assert!(matches!(get(2).unwrap_err().kind, Kind::NotFound { .. }));
+    assert!(matches!(hidden, Kind::Hidden { .. }), "{hidden:?}");
+    assert!(matches!(get(2).unwrap_err().kind, Kind::Hidden { .. }));
 
     set(Terms::default());
     let all = listed(&registry, &policy, 0, 1).unwrap();
@@ -339,7 +339,7 @@ fn what_lay_out_of_reach_is_not_shown_and_what_lies_out_of_reach_has_no_past() {
     // What was out of sight is no state to hold the next one against.
     assert_eq!(all[0].changed_fields, ["description"]);
     assert_eq!(get(2).unwrap().revision.get(), 2);
-    assert!(matches!(get(3).unwrap_err().kind, Kind::NotFound { .. }));
+    assert!(matches!(get(3).unwrap_err().kind, Kind::Hidden { .. }));
 }
 
 #[test]

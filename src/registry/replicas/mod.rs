@@ -193,7 +193,7 @@ impl Registry {
         allow_missing: bool,
     ) -> Result<(), Error> {
         let (id, actor) = (permit.target(), permit.actor());
-        let Some(saved) = self.replicas.remove(id, &self.writer)? else {
+        let Some(saved) = self.replicas.remove(id, actor, &self.writer)? else {
             return if allow_missing { Ok(()) } else { Err(not_found(id)) };
         };
         saved.wait().await?;

@@ -18,7 +18,7 @@ use super::{Convergence, ReplicaOptions};
 use crate::{
     domain::{
         Revision,
-        audit::Actor,
+        audit::{Actor, Event, FieldChange, ResourceChange, Verb},
         replica::{Replica, ReplicaId, Report, State, Yardstick},
     },
     registry::{
@@ -90,7 +90,8 @@ impl Replicas {
                 return Err(Kind::TooManyReplicas { limit: self.options.max_count }.into());
             }
             let replica = Arc::new(Replica::first(id.clone(), actor, report, now));
-            let saved = writer.keep(vec![ReplicaWrite::Keep(Arc::clone(&replica))])?;
+            let bound = (actor.clone(), Event::Replica(bound(&replica)));
+            let saved = writer.keep(vec![ReplicaWrite::Keep(Arc::clone(&replica))], Some(bound))?;
             let entry = Entry { saved: Arc::clone(&replica), replica };
             table.entries.insert(id.clone(), entry);
             drop(table);
@@ -147,12 +148,17 @@ impl Replicas {
         table.unsaved.remove(id);
     }
 
-    pub(super) fn remove(&self, id: &ReplicaId, writer: &Writer) -> Result<Option<Saved>, Error> {
+    /// Forgets a replica on behalf of `actor`, and frees its id; `None` if there is none.
+    pub(super) fn remove(
+        &self,
+        id: &ReplicaId,
+        actor: &Actor,
+        writer: &Writer,
+    ) -> Result<Option<Saved>, Error> {
         let mut table = self.table();
-        if !table.entries.contains_key(id) {
-            return Ok(None);
-        }
-        let saved = writer.keep(vec![ReplicaWrite::Forget(id.clone())])?;
+        let Some(entry) = table.entries.get(id) else { return Ok(None) };
+        let freed = (actor.clone(), Event::Replica(freed(&entry.replica)));
+        let saved = writer.keep(vec![ReplicaWrite::Forget(id.clone())], Some(freed))?;
         table.entries.remove(id);
         table.unsaved.remove(id);
         drop(table);
@@ -170,7 +176,7 @@ impl Replicas {
         }
         let replicas = ids.iter().filter_map(|id| entries.get(id));
         let writes = replicas.map(|entry| ReplicaWrite::Keep(Arc::clone(&entry.replica)));
-        let saved = writer.keep(writes.collect())?;
+        let saved = writer.keep(writes.collect(), None)?;
         for id in ids {
             unsaved.remove(&id);
             if let Some(entry) = entries.get_mut(&id) {
@@ -229,5 +235,36 @@ impl Entry {
     fn is_unsaved(&self) -> bool {
         let age = self.replica.last_report_time.duration_since(self.saved.last_report_time);
         age >= SIGN_OF_LIFE || !self.replica.lasts_like(&self.saved)
+    }
+}
+
+/// What the audit says of an id that is bound to a subject.
+fn bound(replica: &Replica) -> ResourceChange {
+    changed(replica, Verb::Create, |field, value| FieldChange {
+        field: field.to_owned(),
+        before: String::new(),
+        after: value.to_owned(),
+    })
+}
+
+/// What the audit says of an id that is free again.
+fn freed(replica: &Replica) -> ResourceChange {
+    changed(replica, Verb::Delete, |field, value| FieldChange {
+        field: field.to_owned(),
+        before: value.to_owned(),
+        after: String::new(),
+    })
+}
+
+fn changed(
+    replica: &Replica,
+    verb: Verb,
+    field: impl Fn(&str, &str) -> FieldChange,
+) -> ResourceChange {
+    let Replica { id, issuer, subject, .. } = replica;
+    ResourceChange {
+        resource: format!("replicas/{id}"),
+        verb,
+        fields: vec![field("issuer", issuer), field("subject", subject)],
     }
 }

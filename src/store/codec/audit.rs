@@ -10,7 +10,10 @@ use super::{
 };
 use crate::domain::{
     Revision,
-    audit::{AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, ResourceChange, Verb},
+    audit::{
+        AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, Removal, ResourceChange,
+        Verb,
+    },
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -40,6 +43,10 @@ struct StoredAuditEntry {
     stop: bool,
     #[prost(message, optional, tag = "12")]
     checkpoint: Option<StoredCheckpoint>,
+    #[prost(message, optional, tag = "30")]
+    retention: Option<StoredRemoval>,
+    #[prost(message, optional, tag = "31")]
+    replica: Option<StoredResourceChange>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -73,6 +80,22 @@ struct StoredCheckpoint {
     #[prost(bytes = "vec", tag = "4")]
     public_key: Vec<u8>,
     #[prost(bytes = "vec", tag = "5")]
+    signature: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredRemoval {
+    #[prost(uint64, tag = "1")]
+    sequence: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    hash: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    count: u64,
+    #[prost(message, optional, tag = "4")]
+    time: Option<StoredTime>,
+    #[prost(bytes = "vec", tag = "5")]
+    public_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
     signature: Vec<u8>,
 }
 
@@ -119,6 +142,8 @@ impl Stored for AuditEntry {
             Event::Start { version } => stored.start = Some(version.clone()),
             Event::Stop => stored.stop = true,
             Event::Checkpoint(checkpoint) => stored.checkpoint = Some(checkpoint.into()),
+            Event::Retention(removal) => stored.retention = Some(removal.into()),
+            Event::Replica(change) => stored.replica = Some(change.into()),
         }
         stored.encode_to_vec()
     }
@@ -137,20 +162,30 @@ impl Stored for AuditEntry {
             start,
             stop,
             checkpoint,
+            retention,
+            replica,
         } = message(payload)?;
-        let event = match (denial, login_failure, start, stop, checkpoint) {
-            (None, None, None, false, None) => {
+        // At most one of them is there; a commit is what has none.
+        let mut told = [
+            denial.map(|refusal| refusal.try_into().map(Event::Denial)),
+            login_failure.map(|refusal| refusal.try_into().map(Event::LoginFailure)),
+            start.map(|version| Ok(Event::Start { version })),
+            stop.then_some(Ok(Event::Stop)),
+            checkpoint.map(|checkpoint| checkpoint.try_into().map(Event::Checkpoint)),
+            retention.map(|removal| removal.try_into().map(Event::Retention)),
+            replica.map(|change| change.try_into().map(Event::Replica)),
+        ]
+        .into_iter()
+        .flatten();
+        let event = match (told.next(), told.next()) {
+            (None, _) => {
                 let changes = changes.into_iter().map(ResourceChange::try_from);
                 Event::Commit { changes: changes.collect::<Result<_, _>>()? }
             }
-            (Some(refusal), None, None, false, None) => Event::Denial(refusal.try_into()?),
-            (None, Some(refusal), None, false, None) => Event::LoginFailure(refusal.try_into()?),
-            (None, None, Some(version), false, None) => Event::Start { version },
-            (None, None, None, true, None) => Event::Stop,
-            (None, None, None, false, Some(checkpoint)) => {
-                Event::Checkpoint(checkpoint.try_into()?)
+            (Some(event), None) => event?,
+            (Some(_), Some(_)) => {
+                return Err(Damage::content("an audit entry is about several things"));
             }
-            _ => return Err(Damage::content("an audit entry is about several things")),
         };
         Ok(Self {
             sequence,
@@ -235,6 +270,34 @@ impl TryFrom<StoredCheckpoint> for Checkpoint {
         let StoredCheckpoint { sequence, hash, time, public_key, signature } = stored;
         Ok(Self {
             head: ChainHead { sequence, hash: array(&hash, "hash")? },
+            time: time::required(time, "time")?,
+            public_key: array(&public_key, "public key")?,
+            signature: array(&signature, "signature")?,
+        })
+    }
+}
+
+impl From<&Removal> for StoredRemoval {
+    fn from(Removal { last, count, time, public_key, signature }: &Removal) -> Self {
+        Self {
+            sequence: last.sequence,
+            hash: last.hash.to_vec(),
+            count: *count,
+            time: Some((*time).into()),
+            public_key: public_key.to_vec(),
+            signature: signature.to_vec(),
+        }
+    }
+}
+
+impl TryFrom<StoredRemoval> for Removal {
+    type Error = Damage;
+
+    fn try_from(stored: StoredRemoval) -> Result<Self, Damage> {
+        let StoredRemoval { sequence, hash, count, time, public_key, signature } = stored;
+        Ok(Self {
+            last: ChainHead { sequence, hash: array(&hash, "hash")? },
+            count,
             time: time::required(time, "time")?,
             public_key: array(&public_key, "public key")?,
             signature: array(&signature, "signature")?,

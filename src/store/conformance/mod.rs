@@ -10,7 +10,11 @@ use self::model::{
     Model, domain, events, partner, plain_partner, replica, request_key, rich_partner, time,
 };
 use super::{Change, Compacted, ReplicaWrite, Store, StoreError, Write};
-use crate::domain::{AllowedPartner, Revision, replica::Replica};
+use crate::domain::{
+    AllowedPartner, Revision,
+    audit::{AuditEntry, Event},
+    replica::Replica,
+};
 
 /// Where one store lives. Opening it again after the last one was dropped finds what it held.
 pub trait Place {
@@ -42,6 +46,9 @@ macro_rules! conformance {
             deleted_partners_go_with_their_history
             compaction_goes_step_by_step_and_never_beyond_the_end
             a_reader_of_history_that_goes_is_told_so
+            audit_entries_go_with_the_entry_that_says_so
+            a_removal_that_says_otherwise_than_the_store_is_refused
+            a_reader_of_audit_entries_that_go_is_told_so
         );
     };
     ($new_place:expr => $($name:ident)*) => {
@@ -419,4 +426,97 @@ pub fn a_reader_of_history_that_goes_is_told_so(place: &dyn Place) {
         }
         assert!(reader.join().unwrap() > 0);
     });
+}
+
+pub fn audit_entries_go_with_the_entry_that_says_so(place: &dyn Place) {
+    let (mut model, writes) = Model::history(40);
+    let store = place.open();
+    store.write(&writes).unwrap();
+    for count in [1, 17, 5] {
+        store.compact_audit(&model.compact_audit(count)).unwrap();
+        model.assert_is_in(store.as_ref());
+    }
+    drop(store);
+    let store = place.open();
+    model.assert_is_in(store.as_ref());
+    // Everything may go but the entry that says so, and writing goes on.
+    let all = model.entries.len();
+    store.compact_audit(&model.compact_audit(all)).unwrap();
+    assert_eq!(model.entries.len(), 1);
+    model.assert_is_in(store.as_ref());
+    let write = model.set([rich_partner(domain(1), 500, 0)]);
+    store.write(&[write]).unwrap();
+    store.compact_audit(&model.compact_audit(2)).unwrap();
+    drop(store);
+    model.assert_is_in(place.open().as_ref());
+}
+
+pub fn a_removal_that_says_otherwise_than_the_store_is_refused(place: &dyn Place) {
+    let mut model = written(place);
+    let store = place.open();
+    store.compact_audit(&model.compact_audit(2)).unwrap();
+    drop(store);
+    let stated = model.clone().compact_audit(3);
+    let other = |change: &dyn Fn(&mut AuditEntry)| {
+        let mut wrong = stated.clone();
+        change(&mut wrong);
+        wrong
+    };
+    let removal = |change: &dyn Fn(&mut crate::domain::audit::Removal)| {
+        other(&|entry| match &mut entry.event {
+            Event::Retention(removal) => change(removal),
+            _ => panic!("a removal was stated"),
+        })
+    };
+    let wrong = [
+        other(&|entry| entry.event = Event::Stop),
+        other(&|entry| entry.sequence += 1),
+        other(&|entry| entry.previous_hash[0] ^= 1),
+        removal(&|removal| removal.last.hash[0] ^= 1),
+        removal(&|removal| removal.last.sequence += 1),
+        removal(&|removal| removal.count = 4),
+        removal(&|removal| (removal.count, removal.last) = (0, model.audit_base)),
+        removal(&|removal| (removal.count, removal.last.sequence) = (98, 100)),
+    ];
+    for statement in wrong {
+        let store = place.open();
+        let error = store.compact_audit(&statement).unwrap_err();
+        assert!(matches!(error, StoreError::Io(_)), "{error}");
+        // The writer is at odds with the store, so what it writes next is not to be trusted.
+        let error = store.compact_audit(&stated).unwrap_err();
+        assert!(matches!(error, StoreError::Io(_)), "{error}");
+        drop(store);
+        model.assert_is_in(place.open().as_ref());
+    }
+}
+
+pub fn a_reader_of_audit_entries_that_go_is_told_so(place: &dyn Place) {
+    let mut model = Model::default();
+    let store = place.open();
+    for number in 0..40 {
+        let write = model.set([rich_partner(domain(number), 100, number)]);
+        store.write(&[write]).unwrap();
+    }
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut after, mut complaints) = (0, 0);
+            while after < 40 {
+                match store.audit_after(after, 5) {
+                    Ok(entries) => assert_eq!(entries[0].sequence, after + 1),
+                    Err(StoreError::AuditCompacted { oldest }) => {
+                        assert!(oldest > after + 1);
+                        after = oldest - 1;
+                        complaints += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            complaints
+        });
+        for _ in 0..40 {
+            store.compact_audit(&model.compact_audit(1)).unwrap();
+        }
+        assert!(reader.join().unwrap() > 0);
+    });
+    model.assert_is_in(store.as_ref());
 }

@@ -13,8 +13,8 @@ use crate::{
     domain::{
         AllowedPartner, DomainName, Revision, Terms,
         audit::{
-            Actor, AuditEntry, ChainHead, Event, FieldChange, Refusal, ResourceChange, SigningKey,
-            Verb,
+            Actor, AuditEntry, Chain, ChainHead, Event, FieldChange, Refusal, ResourceChange,
+            SigningKey, Verb,
         },
         mask::TermField,
         negotiation::Negotiation,
@@ -29,6 +29,12 @@ use crate::{
     store::{Answer, AnswerResult, Change, Commit, RequestKey, Store, StoreError, Write},
 };
 
+/// A private key for Ed25519 in PKCS #8, whose 32 bytes are all alike.
+const KEY: &[u8] = &[
+    48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+];
+
 /// A store's content as it should be.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -40,6 +46,9 @@ pub struct Model {
     pub compacted: u64,
     /// Those still in it.
     pub commits: Vec<Commit>,
+    /// The last audit entry that was removed.
+    pub audit_base: ChainHead,
+    /// Those that are there.
     pub entries: Vec<AuditEntry>,
     pub answers: HashMap<RequestKey, Answer>,
 }
@@ -63,6 +72,22 @@ impl Model {
             self.partners.values().filter(|it| gone(it)).map(|it| it.domain.clone()).collect();
         self.partners.retain(|_, partner| !gone(partner));
         purged
+    }
+
+    pub fn audit_head(&self) -> ChainHead {
+        self.entries.last().map_or(self.audit_base, AuditEntry::head)
+    }
+
+    /// Forgets the `count` oldest audit entries. Returns the entry that says so.
+    pub fn compact_audit(&mut self, count: usize) -> AuditEntry {
+        let (head, last) = (self.audit_head(), self.entries[count - 1].head());
+        // The same each time, so that a history can be told again after a crash.
+        let key = SigningKey::from_pkcs8(KEY).unwrap();
+        let removal = key.sign_removal(head, last, count as u64, time(last.sequence));
+        let write = self.note(Event::Retention(removal));
+        self.entries.drain(..count);
+        self.audit_base = last;
+        write.entries.into_iter().next().unwrap()
     }
 
     /// A commit that sets these partners, with its audit entry.
@@ -113,7 +138,7 @@ impl Model {
     fn commit(&mut self, changes: Vec<Change>) -> Write {
         let revision = self.revision().next();
         let time = time(revision.get());
-        let head = self.entries.last().map(AuditEntry::head).unwrap_or_default();
+        let head = self.audit_head();
         let resources = changes.iter().map(resource_change).collect();
         let entry = AuditEntry::after(
             head,
@@ -130,7 +155,7 @@ impl Model {
 
     /// An event of no commit.
     pub fn note(&mut self, event: Event) -> Write {
-        let head = self.entries.last().map(AuditEntry::head).unwrap_or_default();
+        let head = self.audit_head();
         let revision = self.revision();
         let entry = AuditEntry::after(head, time(revision.get()), actor(revision), revision, event);
         self.entries.push(entry.clone());
@@ -195,8 +220,8 @@ impl Model {
         assert_eq!(state.settings, self.settings);
         assert_eq!(state.revocations, self.revocations.values().cloned().collect::<Vec<_>>());
         assert_eq!(state.roles, self.roles.values().cloned().collect::<Vec<_>>());
-        let head = self.entries.last().map_or(ChainHead::default(), AuditEntry::head);
-        assert_eq!(state.audit_head, head);
+        let chain = Chain { base: self.audit_base, head: self.audit_head() };
+        assert_eq!((state.audit, store.audit()), (chain, chain));
         let oldest = self.oldest_revision();
         let commits = store.commits_after(Revision::new(self.compacted), usize::MAX).unwrap();
         assert_eq!(commits, self.commits);
@@ -204,7 +229,12 @@ impl Model {
             let error = store.commits_after(Revision::new(self.compacted - 1), 1).unwrap_err();
             assert!(matches!(error, StoreError::Compacted { oldest: told } if told == oldest));
         }
-        assert_eq!(store.audit_after(0, usize::MAX).unwrap(), self.entries);
+        let base = self.audit_base.sequence;
+        assert_eq!(store.audit_after(base, usize::MAX).unwrap(), self.entries);
+        if let Some(before) = base.checked_sub(1) {
+            let error = store.audit_after(before, 1).unwrap_err();
+            assert!(matches!(error, StoreError::AuditCompacted { oldest } if oldest == base + 1));
+        }
         for (key, answer) in &self.answers {
             assert_eq!(store.answer(key).unwrap().as_ref(), Some(answer));
         }
@@ -374,6 +404,16 @@ pub fn events(head: ChainHead) -> Vec<Event> {
         Event::Denial(refusal.clone()),
         Event::LoginFailure(refusal),
         Event::Checkpoint(SigningKey::generate().sign(head, time(3))),
+        Event::Retention(SigningKey::generate().sign_removal(head, head, 3, time(4))),
+        Event::Replica(ResourceChange {
+            resource: "replicas/zürich-1".into(),
+            verb: Verb::Create,
+            fields: vec![FieldChange {
+                field: "subject".into(),
+                before: "".into(),
+                after: "agent-1".into(),
+            }],
+        }),
         Event::Stop,
     ]
 }

@@ -1,6 +1,6 @@
 //! The check at start: every value is read, and nothing is believed that does not fit the rest.
 
-use std::{sync::Arc, thread};
+use std::{cmp::Ordering, sync::Arc, thread};
 
 use sled::{Db, IVec};
 
@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::AuditEntry, replica::Replica, revocation::Revocation, role::Role,
+        audit::{AuditEntry, Chain},
+        replica::Replica,
+        revocation::Revocation,
+        role::Role,
         settings::FederationSettings,
     },
     store::{
@@ -48,7 +51,7 @@ pub(super) fn whole_tree(tree: &Db, folder: &Folder, note: &Note) -> Result<Stat
         replicas,
         roles,
         revocations,
-        audit_head: note.audit,
+        audit: note.audit,
     })
 }
 
@@ -72,7 +75,7 @@ pub(super) fn reaches(
     }
     let is_behind = note.groups < head.groups
         || note.revision < head.revision
-        || note.audit.sequence < head.audit.sequence;
+        || note.audit.head.sequence < head.audit.sequence;
     if is_behind {
         return Err(folder.damaged(&format!(
             "it ends at revision {}, and revision {} was acknowledged",
@@ -80,8 +83,14 @@ pub(super) fn reaches(
         )));
     }
     let check = Check { tree, folder, note };
-    if head.audit.sequence > 0 && check.audit_entry(head.audit.sequence)?.head() != head.audit {
-        let sequence = head.audit.sequence;
+    let (sequence, base) = (head.audit.sequence, note.audit.base);
+    let found = match sequence.cmp(&base.sequence) {
+        // Acknowledged so long before this power loss that it has gone since.
+        Ordering::Less => return Ok(()),
+        Ordering::Equal => base,
+        Ordering::Greater => check.audit_entry(sequence)?.head(),
+    };
+    if found != head.audit {
         return Err(folder.damaged(&format!("audit entry {sequence} is not the one written")));
     }
     Ok(())
@@ -143,19 +152,24 @@ impl Check<'_> {
     }
 
     fn audit(self, tally: &mut Tally) -> Result<(), StoreError> {
-        let mut next = 1;
+        let Chain { base, head } = self.note.audit;
+        let mut next = base.sequence.saturating_add(1);
         self.each([layout::AUDIT], tally, |key, bytes| {
             check_number(key, &mut next)?;
             check_kind::<AuditEntry>(key, bytes)
         })?;
-        let head = self.note.audit;
         if next != head.sequence + 1 {
             return Err(self.folder.damaged(&format!(
                 "the audit ends before entry {next}, and should end with {}",
                 head.sequence
             )));
         }
-        if head.sequence > 0 {
+        if head.sequence > base.sequence {
+            let first = self.audit_entry(base.sequence + 1)?;
+            if first.previous() != base {
+                let key = layout::audit_key(first.sequence);
+                return Err(self.nonsense(&key, "what was before it is another one".to_owned()));
+            }
             let last = self.audit_entry(head.sequence)?;
             if last.head() != head || !last.is_intact() {
                 let key = layout::audit_key(head.sequence);

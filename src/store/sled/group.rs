@@ -10,7 +10,10 @@ use super::{
     layout::{self, Note},
 };
 use crate::{
-    domain::{AllowedPartner, Revision, audit::AuditEntry},
+    domain::{
+        AllowedPartner, Revision,
+        audit::{AuditEntry, Chain, Event},
+    },
     store::{
         Answer, Change, Commit, Compacted, ReplicaWrite, StoreError, Write,
         codec::{self, Damage, Kind, Stored, Texts},
@@ -122,6 +125,39 @@ impl<'a> Group<'a> {
         Ok(Compacted { oldest_revision: self.note.oldest_revision, purged })
     }
 
+    /// Removes the audit entries that `statement` says are removed, and adds it.
+    pub(super) fn compact_audit(&mut self, statement: &AuditEntry) -> Result<(), StoreError> {
+        let Event::Retention(removal) = &statement.event else {
+            return Err(self.refused("audit entries were to go, and no entry says so".to_owned()));
+        };
+        let Chain { base, head } = self.note.audit;
+        let last = removal.last;
+        let stated = last.sequence.checked_sub(removal.count);
+        if stated != Some(base.sequence) || removal.count == 0 || last.sequence > head.sequence {
+            return Err(self.refused(format!(
+                "{} audit entries up to {} were to go, and there are those from {} to {}",
+                removal.count,
+                last.sequence,
+                base.sequence + 1,
+                head.sequence
+            )));
+        }
+        let key = layout::audit_key(last.sequence);
+        let stored: Option<AuditEntry> = self.stored(&key)?;
+        if stored.is_some_and(|stored| stored.head() != last) {
+            return Err(self.refused(format!("audit entry {} is another one", last.sequence)));
+        }
+        for sequence in base.sequence + 1..=last.sequence {
+            let key = layout::audit_key(sequence);
+            if !self.remove(&key)? {
+                let missing = Damage::Content("it is missing".into());
+                return Err(self.folder.damaged_at(&key, &missing));
+            }
+        }
+        self.note.audit.base = last;
+        self.add_audit_entry(statement)
+    }
+
     /// Removes a deleted partner, unless something was done to it later. Returns whether it did.
     fn purge(&mut self, deleted: &AllowedPartner) -> Result<bool, StoreError> {
         let key = layout::partner_key(&deleted.domain);
@@ -218,7 +254,7 @@ impl<'a> Group<'a> {
     }
 
     fn add_audit_entry(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
-        let head = self.note.audit;
+        let head = self.note.audit.head;
         if entry.sequence != head.sequence + 1 || entry.previous_hash != head.hash {
             let sequence = entry.sequence;
             return Err(self.refused(format!(
@@ -229,7 +265,7 @@ impl<'a> Group<'a> {
         let key = layout::audit_key(entry.sequence);
         let value = codec::encode(&key, entry);
         self.put(key, value);
-        self.note.audit = entry.head();
+        self.note.audit.head = entry.head();
         Ok(())
     }
 

@@ -77,7 +77,7 @@ impl HeadFile {
 impl From<&Note> for Head {
     fn from(note: &Note) -> Self {
         let Note { store_id, groups, revision, audit, .. } = *note;
-        Self { store_id, groups, revision, audit }
+        Self { store_id, groups, revision, audit: audit.head }
     }
 }
 

@@ -10,7 +10,11 @@ use uuid::Uuid;
 
 use super::folder::Folder;
 use crate::{
-    domain::{DomainName, Revision, audit::ChainHead, replica::ReplicaId},
+    domain::{
+        DomainName, Revision,
+        audit::{Chain, ChainHead},
+        replica::ReplicaId,
+    },
     store::{
         RequestKey, StoreError,
         codec::{self, Damage, Kind},
@@ -56,8 +60,8 @@ pub(super) struct Note {
     pub(super) deleted: u64,
     /// The kept answers.
     pub(super) answers: u64,
-    /// The end of the audit chain.
-    pub(super) audit: ChainHead,
+    /// How far the audit chain reaches.
+    pub(super) audit: Chain,
     /// Every value there is, but this note.
     pub(super) tally: Tally,
 }
@@ -98,6 +102,11 @@ struct StoredNote {
     tally_count: u64,
     #[prost(fixed64, tag = "12")]
     tally_sum: u64,
+    /// 0 where the audit begins with the first entry that there ever was.
+    #[prost(uint64, tag = "30")]
+    audit_base_sequence: u64,
+    #[prost(bytes = "vec", tag = "31")]
+    audit_base_hash: Vec<u8>,
 }
 
 impl Note {
@@ -111,7 +120,7 @@ impl Note {
             live: 0,
             deleted: 0,
             answers: 0,
-            audit: ChainHead::default(),
+            audit: Chain::default(),
             tally: Tally::default(),
         }
     }
@@ -138,10 +147,15 @@ impl Note {
             live: *live,
             deleted: *deleted,
             answers: *answers,
-            audit_sequence: audit.sequence,
-            audit_hash: audit.hash.to_vec(),
+            audit_sequence: audit.head.sequence,
+            audit_hash: audit.head.hash.to_vec(),
             tally_count: tally.count,
             tally_sum: tally.sum,
+            audit_base_sequence: audit.base.sequence,
+            audit_base_hash: match audit.base.sequence {
+                0 => Vec::new(),
+                _ => audit.base.hash.to_vec(),
+            },
         };
         codec::seal(Kind::Note, NOTE, &stored.encode_to_vec())
     }
@@ -162,6 +176,8 @@ impl Note {
             audit_hash,
             tally_count,
             tally_sum,
+            audit_base_sequence,
+            audit_base_hash,
         } = codec::message(payload)?;
         if format != STORE_FORMAT {
             return Err(Damage::Content(format!("the store is of format {format}")));
@@ -174,9 +190,18 @@ impl Note {
             live,
             deleted,
             answers,
-            audit: ChainHead {
-                sequence: audit_sequence,
-                hash: codec::array(&audit_hash, "audit hash")?,
+            audit: Chain {
+                base: match audit_base_sequence {
+                    0 => ChainHead::default(),
+                    sequence => ChainHead {
+                        sequence,
+                        hash: codec::array(&audit_base_hash, "audit base hash")?,
+                    },
+                },
+                head: ChainHead {
+                    sequence: audit_sequence,
+                    hash: codec::array(&audit_hash, "audit hash")?,
+                },
             },
             tally: Tally { count: tally_count, sum: tally_sum },
         })

@@ -29,7 +29,7 @@
 //! | `x` expiry, sortable, and the same SHA-256 | nothing: finds answers whose time has run out |
 //! | `n` id | a replica, as far as it outlives the server |
 //! | `c` key, index | a part of the value at that key, if it is longer than 4 KiB |
-//! | `m` | the note: store id, last and oldest revision, counts, audit head, tally of all values |
+//! | `m` | the note: store id, last and oldest revision, counts, both ends of the audit, tally of all values |
 //!
 //! Every value carries a format, a kind and a CRC over its key and itself (`codec`).
 //!
@@ -47,7 +47,10 @@
 //!
 //! Old commits leave the log a batch at a time, and with them the deleted partners that nobody can
 //! bring back any more. The oldest revision that readers are told of moves before the batch is
-//! applied, so a reader that misses a commit finds out that it was compacted.
+//! applied, so a reader that misses a commit finds out that it was compacted. Old audit entries go
+//! in the same way, in one batch with the entry that states it. A reader that misses one waits until
+//! the batch is durable, and then asks again where the audit begins: what is removed and stated may
+//! not look like damage, nor damage like what was removed.
 //!
 //! sled writes its log in segments and fills one anew once nothing in it is needed. Its periodic
 //! flush empties those that are half needed, and is therefore on, but only after the check at start:
@@ -57,7 +60,7 @@
 //!
 //! sled recovers a batch whole or not at all. A group that was not acknowledged may be there after
 //! a crash; one that was acknowledged must be. At start everything is read: every CRC, the log
-//! without gaps up to the note's revision, the counts, each domain owned once, the end of the audit
+//! without gaps up to the note's revision, the counts, each domain owned once, both ends of the audit
 //! chain, and a tally by which a value is found that fell back to an older version. The head file
 //! guards against the end of the log being lost as a whole. After a power loss the head file may be
 //! some seconds old; damage to exactly those last groups would be taken for a crash before them.
@@ -113,7 +116,10 @@ use super::{
     Answer, Commit, Compacted, RequestKey, State, Store, StoreError, Write,
     codec::{self, Damage, Stored, Texts},
 };
-use crate::domain::{Revision, audit::AuditEntry};
+use crate::domain::{
+    Revision,
+    audit::{AuditEntry, Chain},
+};
 
 /// How the embedded store is opened.
 #[derive(Clone, Debug)]
@@ -248,6 +254,19 @@ impl SledStore {
         Ok(values)
     }
 
+    /// Why audit entries after `after` were not read as they should be: they may have gone while
+    /// they were being read, which is for the batch under way to tell.
+    fn why_missed(&self, after: u64, error: StoreError) -> StoreError {
+        let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+        if let Err(failed) = writer.refuse_after_failure(&self.folder) {
+            return failed;
+        }
+        match writer.note.audit.base.sequence {
+            base if after < base => StoreError::AuditCompacted { oldest: base + 1 },
+            _ => error,
+        }
+    }
+
     fn value<T: Stored>(
         &self,
         key: &[u8],
@@ -279,6 +298,10 @@ impl Store for SledStore {
         self.commit(|batch| group.iter().try_for_each(|write| batch.add(write)))
     }
 
+    fn audit(&self) -> Chain {
+        lock(&self.published).audit
+    }
+
     fn commits_after(&self, after: Revision, limit: usize) -> Result<Vec<Commit>, StoreError> {
         let Note { revision, oldest_revision: oldest, .. } = *lock(&self.published);
         if after >= revision {
@@ -298,11 +321,15 @@ impl Store for SledStore {
     }
 
     fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        let last = lock(&self.published).audit.sequence;
-        if after >= last {
+        let Chain { base, head } = self.audit();
+        if after >= head.sequence {
             return Ok(Vec::new());
         }
-        self.numbered(after + 1, last, limit, layout::audit_key)
+        if after < base.sequence {
+            return Err(StoreError::AuditCompacted { oldest: base.sequence + 1 });
+        }
+        let entries = self.numbered(after + 1, head.sequence, limit, layout::audit_key);
+        entries.map_err(|error| self.why_missed(after, error))
     }
 
     fn answer(&self, key: &RequestKey) -> Result<Option<Answer>, StoreError> {
@@ -326,6 +353,10 @@ impl Store for SledStore {
 
     fn compact(&self, before: Revision, limit: usize) -> Result<Compacted, StoreError> {
         self.commit(|batch| batch.compact(before, limit))
+    }
+
+    fn compact_audit(&self, statement: &AuditEntry) -> Result<(), StoreError> {
+        self.commit(|batch| batch.compact_audit(statement))
     }
 
     fn size_on_disk(&self) -> u64 {

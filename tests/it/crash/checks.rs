@@ -8,7 +8,7 @@ use std::{
 use partnerd::{
     domain::{
         AllowedPartner, Revision,
-        audit::{AuditEntry, ChainHead, Event, ResourceChange},
+        audit::{AuditEntry, Chain, Event, ResourceChange, Walk},
     },
     proto::v1 as pb,
     store::{self, AnswerResult, Change, Commit, RequestKey, State, Store, sled::SledStore},
@@ -41,8 +41,13 @@ impl Found {
         let before = Revision::new(state.oldest_revision.get() - 1);
         let commits = store.commits_after(before, usize::MAX).unwrap();
         let commits = commits.into_iter().map(|commit| (commit.revision.get(), commit)).collect();
-        let entries = store.audit_after(0, usize::MAX).unwrap();
+        let entries = store.audit_after(state.audit.base.sequence, usize::MAX).unwrap();
         Self { store, state, commits, entries }
+    }
+
+    /// The last audit entry that was removed.
+    pub fn removed_entries(&self) -> u64 {
+        self.state.audit.base.sequence
     }
 
     pub fn oldest_revision(&self) -> u64 {
@@ -51,18 +56,20 @@ impl Found {
 
     /// State, log and audit agree with each other.
     pub fn assert_whole(&self) {
-        let State { revision, oldest_revision, audit_head, .. } = self.state;
+        let State { revision, oldest_revision, audit, .. } = self.state;
         let revisions: Vec<u64> = self.commits.keys().copied().collect();
         assert_eq!(revisions, (oldest_revision.get()..=revision.get()).collect::<Vec<_>>());
-        let end = self.entries.iter().fold(ChainHead::default(), |head, entry| {
-            assert_eq!((entry.sequence, entry.previous_hash), (head.sequence + 1, head.hash));
-            assert!(entry.is_intact(), "audit entry {} was changed", entry.sequence);
-            entry.head()
-        });
-        assert_eq!(end, audit_head);
+        let mut walk = Walk::new(audit.base, None, Vec::new()).unwrap();
+        self.entries.iter().try_for_each(|entry| walk.step(entry)).unwrap();
+        let walk = walk.end().expect("what was removed is vouched for");
+        assert_eq!(Chain { base: walk.base(), head: walk.head() }, audit);
         let of_commits: Vec<_> = self.entries.iter().filter_map(of_commit).collect();
         let audited: Vec<u64> = of_commits.iter().map(|(entry, _)| entry.revision.get()).collect();
-        assert_eq!(audited, (1..=revision.get()).collect::<Vec<_>>());
+        let oldest = match audit.base.sequence {
+            0 => 1,
+            _ => audited.first().map_or(revision.next().get(), |oldest| *oldest),
+        };
+        assert_eq!(audited, (oldest..=revision.get()).collect::<Vec<_>>());
         for (entry, changes) in of_commits {
             let Some(commit) = self.commits.get(&entry.revision.get()) else { continue };
             assert_eq!((commit.time, &commit.actor), (entry.time, &entry.actor));
@@ -154,7 +161,7 @@ impl Found {
 
     fn kept(&self, id: Uuid) -> Option<store::Answer> {
         // All requests came from one administrator.
-        let actor = &self.entries.iter().find_map(of_commit)?.0.actor;
+        let actor = &self.commits.values().next()?.actor;
         let key = RequestKey { issuer: actor.issuer.clone(), subject: actor.subject.clone(), id };
         self.store.answer(&key).unwrap()
     }

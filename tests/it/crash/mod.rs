@@ -22,8 +22,8 @@ const ROUNDS: usize = 20;
 /// Clients that write at the same time, each to partners of its own.
 const WRITERS: usize = 4;
 
-/// History goes all the time, so that crashes fall into compaction too.
-const SETTINGS: [&str; 2] = ["--set", "history.max_commits=60"];
+/// History and audit go all the time, so that crashes fall into their removal too.
+const SETTINGS: [&str; 4] = ["--set", "history.max_commits=60", "--set", "audit.max_entries=100"];
 
 fn rounds() -> usize {
     #[expect(clippy::disallowed_methods, reason = "it is a setting of the test, not of the server")]
@@ -46,7 +46,7 @@ async fn what_was_acknowledged_outlasts_kill_9_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let mut writers: Vec<Writer> =
         (0..WRITERS).map(|number| Writer::new(number, random.fork())).collect();
-    let mut compacted = 0;
+    let (mut compacted, mut removed) = (0, 0);
     for round in 0..rounds() {
         println!("round {round}");
         if round % 4 == 3 {
@@ -68,10 +68,12 @@ async fn what_was_acknowledged_outlasts_kill_9_at_any_moment() {
         found.assert_whole();
         found.assert_holds(&writers, round);
         compacted = found.oldest_revision() - 1;
+        removed = found.removed_entries();
     }
     let acknowledged: usize = writers.iter().map(Writer::acknowledged).sum();
     assert!(acknowledged > 10 * rounds(), "only {acknowledged} writes were acknowledged");
     assert!(compacted > 0, "no history was compacted");
+    assert!(removed > 0, "no audit entry was removed");
 }
 
 /// A crash in the middle of a recovery from a crash.

@@ -19,7 +19,7 @@ use partnerd::{
         keys::FetchLimits,
     },
     certs::Identity,
-    config::{Config, Development, Layers, Limits},
+    config::{self, Config, Development, Layers, Limits},
     dev::DevFolder,
     proto::v1::DescribeCallerRequest,
     server::{Assembly, ShutdownTrigger, shutdown},
@@ -55,6 +55,19 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// That the audit is kept for another time from now on.
+    pub fn with_audit(mut self, audit: config::Audit) -> Self {
+        self.options.audit = Some(audit);
+        self
+    }
+
+    /// Starts it after something was done to its store.
+    pub async fn start_after(self, meddle: impl FnOnce(&Path)) -> TestServer {
+        let dev = DevFolder::open(self.folder.path()).expect("the server made it");
+        meddle(&dev.store_path());
+        self.start().await
+    }
+
     pub async fn start(self) -> TestServer {
         TestServer::start_in(self.folder, self.options).await
     }
@@ -67,6 +80,7 @@ pub struct Builder {
     client_auth: ClientAuth,
     max_concurrent_requests: Option<usize>,
     limits: Option<Arc<ChangeLimits>>,
+    audit: Option<config::Audit>,
     silent_after: Option<Duration>,
     max_replicas: Option<usize>,
     replica_id_is_subject: bool,
@@ -128,6 +142,12 @@ impl Builder {
     /// Other limits than the documented ones.
     pub fn limits(mut self, change: impl Fn(&mut Limits) + Send + Sync + 'static) -> Self {
         self.limits = Some(Arc::new(change));
+        self
+    }
+
+    /// How long the audit is kept; unless told, for ever.
+    pub fn audit(mut self, audit: config::Audit) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -219,10 +239,7 @@ impl TestServer {
 
     /// The same, after something was done to its store while it was down.
     pub async fn restart_after(self, meddle: impl FnOnce(&Path)) -> Self {
-        let stopped = self.stop().await;
-        let dev = DevFolder::open(stopped.folder.path()).expect("the server made it");
-        meddle(&dev.store_path());
-        stopped.start().await
+        self.stop().await.start_after(meddle).await
     }
 
     /// Ends the server in order.
@@ -386,6 +403,9 @@ impl Running {
         }
         if let Some(change) = &options.limits {
             change(&mut config.limits);
+        }
+        if let Some(audit) = &options.audit {
+            config.audit = audit.clone();
         }
         if let Some(quiet) = options.silent_after {
             config.replicas.silent_after = quiet;

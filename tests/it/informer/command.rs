@@ -1,4 +1,4 @@
-//! `partnerctl watch` and `get --watch`, as people and scripts meet them.
+//! `partnerctl watch`, `audit watch` and `get --watch`, as people and scripts meet them.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -95,6 +95,36 @@ fn watch_begins_now_unless_told_otherwise_and_ends_by_itself_when_told_to() {
     assert_eq!(initial.lines().collect::<Vec<_>>(), names);
     let some = desk.run("watch '*.org' --initial --until-revision 2 -o name");
     assert_eq!(some, "allowedPartners/b.org\n");
+}
+
+#[test]
+fn audit_watch_shows_entries_as_they_are_written_and_goes_on_after_ctrl_c() {
+    let desk = Desk::new();
+    desk.run("new a.example");
+    let mut watch = Command::start(&desk, "audit watch --from 1");
+    desk.run("set a.example --owner jo --reason CHG-7");
+    let lines = watch.until("CHG-7");
+    assert_eq!(words(&lines[0]), ["ENTRY", "TIME", "KIND", "SUBJECT", "WHAT", "REASON"]);
+    assert_eq!(words(&lines[1])[..1], ["2"]);
+    assert!(lines[2].contains("update allowedPartners/a.example (owner)"), "{}", lines[2]);
+    let said = watch.end("INT");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("--from 3"), "{}", said.err);
+
+    let quiet = desk.say("audit watch --for 1s");
+    assert_eq!((quiet.code, quiet.out.as_str()), (0, ""), "{}", quiet.err);
+    assert!(quiet.err.contains("--from 3"), "it is told at once where now is: {}", quiet.err);
+    let filtered = desk.run("audit watch --from 1 --filter changes.verb:UPDATE -o name --for 1s");
+    assert_eq!(filtered, "auditEntries/3\n");
+    for (line, code, words) in [
+        ("audit watch --filter colour=blue", 6, "colour"),
+        ("audit watch --from 0", 2, "--from"),
+        ("audit watch --from 1 --endpoint https://127.0.0.1:1", 7, "cannot be reached"),
+    ] {
+        let said = desk.say(line);
+        assert_eq!(said.code, code, "{line}: {}", said.err);
+        assert!(said.err.contains(words), "{line}: {}", said.err);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use partnerd::{
-    client::{EventStream, Informer, Message, Remote},
+    client::{AuditMessage, AuditStream, EventStream, Informer, Message, Remote},
     proto::v1::{AllowedPartner, WatchEvent},
 };
 use tokio::{
@@ -177,4 +177,45 @@ async fn kill_9_of_servers_and_followers_under_writes_loses_and_doubles_nothing(
     for events in [steadily, in_lives] {
         assert_eq!(recorded(events, last).await, expected);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_stream_goes_on_over_killed_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Relay::start().await;
+    let (entries, mut recorded) = mpsc::unbounded_channel();
+    let data = folder.path().join("partnerd-data");
+    // What the first server writes before anybody follows is there to be told afterwards.
+    let mut server = DevServer::start(folder.path());
+    let mut stream = AuditStream::new(remote(&data, relay.address), quick(), 1);
+    let follower = tokio::spawn(async move {
+        loop {
+            if let AuditMessage::Entries(told) = stream.next().await {
+                for entry in told {
+                    // Nobody listens any more once the test has seen enough.
+                    let _ = entries.send(entry.sequence);
+                }
+            }
+        }
+    });
+    let (mut told, mut expected) = (Vec::new(), 1);
+    for round in 0..ROUNDS {
+        relay.lead_to(Some(server.address()));
+        let admin = Actor::of_dev_server(folder.path()).await;
+        for number in 0..20 {
+            admin.create_plain(&format!("p{round}-{number}.example")).await;
+        }
+        // The start, and what was written.
+        expected += 20;
+        while told.last().is_none_or(|last| *last < expected) {
+            let next = tokio::time::timeout(PATIENCE, recorded.recv()).await;
+            told.push(next.expect("it comes in time").expect("the follower lives"));
+        }
+        relay.lead_to(None);
+        server.kill();
+        server = DevServer::start(folder.path());
+        expected += 1;
+    }
+    follower.abort();
+    assert_eq!(told, (2..expected).collect::<Vec<_>>());
 }

@@ -5,5 +5,5 @@ mod checker;
 mod ends;
 mod promises;
 mod promptness;
-mod rights;
+pub mod rights;
 mod slow;

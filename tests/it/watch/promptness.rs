@@ -1,5 +1,5 @@
 //! How soon a stream ends once its right is taken: from before the call that takes it until the end is
-//! received. `cargo test --test it promptness -- --nocapture` prints the figures of docs/performance.md.
+//! received, of both kinds of streams. `cargo test --test it promptness -- --nocapture` prints the figures of docs/performance.md.
 
 use std::time::Duration;
 
@@ -26,8 +26,11 @@ async fn a_revocation_ends_the_streams_of_its_subject_in_time() {
     let mut times = Vec::new();
     for round in 0..ROUNDS {
         let subject = format!("jo-{round}");
-        let mut watch = server.actor(&subject, &["viewer"]).await.watch_from(0).await;
+        let actor = server.actor(&subject, &["auditor"]).await;
+        let mut watch = actor.watch_from(0).await;
         watch.state().await;
+        let mut audit = actor.watch_audit("", 0).await;
+        audit.next().await;
         let revocation = Revocation {
             issuer: tokens::ISSUER.into(),
             target: Some(Target::Subject(subject)),
@@ -38,9 +41,11 @@ async fn a_revocation_ends_the_streams_of_its_subject_in_time() {
             ..CreateRevocationRequest::default()
         };
         let start = Instant::now();
-        let (revoked, end) = tokio::join!(revocations.create_revocation(request), watch.end());
+        let (revoked, end, audit_end) =
+            tokio::join!(revocations.create_revocation(request), watch.end(), audit.end());
         times.push(start.elapsed());
         revoked.unwrap();
+        assert_eq!(reason(&audit_end), "TOKEN_REVOKED");
         assert_eq!((end.code(), reason(&end).as_str()), (Code::Unauthenticated, "TOKEN_REVOKED"));
     }
     judge("a revocation", times);
@@ -52,10 +57,13 @@ async fn a_role_that_no_longer_lets_watch_ends_the_streams_of_its_holders_in_tim
     let admin = server.admin();
     let role = |permission: &str| pb::Role {
         name: "roles/following".into(),
-        permissions: vec![permission.into()],
+        permissions: vec![
+            format!("allowedPartners.{permission}"),
+            format!("auditEntries.{permission}"),
+        ],
         ..pb::Role::default()
     };
-    let (may, may_not) = (role("allowedPartners.watch"), role("allowedPartners.list"));
+    let (may, may_not) = (role("watch"), role("list"));
     let create = CreateRoleRequest {
         role_id: "following".into(),
         role: Some(may.clone()),
@@ -70,13 +78,18 @@ async fn a_role_that_no_longer_lets_watch_ends_the_streams_of_its_holders_in_tim
     let mut times = Vec::new();
     for round in 0..ROUNDS {
         let subject = format!("jo-{round}");
-        let mut watch = server.actor(&subject, &["following"]).await.watch_from(0).await;
+        let actor = server.actor(&subject, &["following"]).await;
+        let mut watch = actor.watch_from(0).await;
         watch.state().await;
+        let mut audit = actor.watch_audit("", 0).await;
+        audit.next().await;
         let mut roles = admin.roles();
         let start = Instant::now();
-        let (taken, end) = tokio::join!(roles.update_role(update(&may_not)), watch.end());
+        let (taken, end, audit_end) =
+            tokio::join!(roles.update_role(update(&may_not)), watch.end(), audit.end());
         times.push(start.elapsed());
         taken.unwrap();
+        assert_eq!(audit_end.code(), Code::PermissionDenied);
         assert_eq!(end.code(), Code::PermissionDenied);
         roles.update_role(update(&may)).await.unwrap();
     }

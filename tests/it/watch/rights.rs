@@ -20,8 +20,8 @@ fn brief_of(kind: Type, domain: &str, revision: i64) -> Brief {
     (kind, domain.to_owned(), revision)
 }
 
-/// Puts a role of this id in force: `allowedPartners.watch` within these scopes, or none at all.
-async fn put_role(server: &TestServer, permissions: &[&str], scopes: &[&str]) {
+/// Puts the role `regional` in force: these permissions within these scopes, or everywhere.
+pub async fn put_role(server: &TestServer, permissions: &[&str], scopes: &[&str]) {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     let role = pb::Role {
         name: "roles/regional".into(),

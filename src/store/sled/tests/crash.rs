@@ -1,4 +1,4 @@
-//! kill -9 in the middle of writing and compacting, and what is there afterwards.
+//! kill -9 in the middle of writing, compacting and trimming the audit, and what is there afterwards.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -8,15 +8,46 @@ use std::{
 
 use super::TempStore;
 use crate::{
-    domain::Revision,
+    domain::{
+        Revision,
+        audit::{AuditEntry, Chain},
+    },
     store::{
-        Store,
+        Store, Write,
         conformance::{Place as _, model::Model},
         sled::{SledOptions, SledStore},
     },
 };
 
 const ROUNDS: u64 = 10;
+
+/// So many audit entries are kept, and so many go at a time.
+const KEPT: usize = 40;
+const REMOVED: usize = 7;
+
+/// What is done to a store next.
+enum Move {
+    Write(Vec<Write>),
+    CompactAudit(Box<AuditEntry>),
+}
+
+/// The next move of a history that is the same each time, whoever plays it.
+fn next_move(model: &mut Model) -> Move {
+    if model.entries.len() > KEPT {
+        return Move::CompactAudit(Box::new(model.compact_audit(REMOVED)));
+    }
+    let size = model.revision().get() % 6 + 1;
+    Move::Write((0..size).map(|_| model.step()).collect())
+}
+
+/// The model at the move after which the audit reaches so far.
+fn played_to(audit: Chain) -> Model {
+    let mut model = Model::default();
+    while model.audit_head().sequence < audit.head.sequence {
+        next_move(&mut model);
+    }
+    model
+}
 
 /// Writes one history without end into the folder named on the standard input, and tells each
 /// revision once it is acknowledged. Run by the test below, which ends it.
@@ -30,16 +61,14 @@ fn writer() {
         return;
     }
     let store = SledStore::open(&folder, &SledOptions::default()).unwrap();
-    let mut model = Model::default();
     let found = store.load().unwrap();
-    while model.revision() < found.revision {
-        model.step();
-    }
+    let mut model = played_to(found.audit);
     model.compact(found.oldest_revision);
     loop {
-        let size = model.revision().get() % 6 + 1;
-        let group: Vec<_> = (0..size).map(|_| model.step()).collect();
-        store.write(&group).unwrap();
+        match next_move(&mut model) {
+            Move::Write(group) => store.write(&group).unwrap(),
+            Move::CompactAudit(statement) => store.compact_audit(&statement).unwrap(),
+        }
         let before = Revision::new(model.revision().get().saturating_sub(20));
         model.compact(store.compact(before, 7).unwrap().oldest_revision);
         let mut out = std::io::stdout().lock();
@@ -69,7 +98,7 @@ fn acknowledged(line: &str) -> Option<u64> {
 #[test]
 fn nothing_acknowledged_is_lost_and_no_group_is_torn_when_the_process_is_killed() {
     let place = TempStore::new();
-    let (mut last, mut compacted) = (0, 0);
+    let (mut last, mut compacted, mut removed) = (0, 0, 0);
     for round in 0..ROUNDS {
         let (mut child, mut output) = start_writer(&place);
         // A different number of groups each round, and a kill that falls anywhere in the next one.
@@ -92,11 +121,14 @@ fn nothing_acknowledged_is_lost_and_no_group_is_torn_when_the_process_is_killed(
         let state = store.load().unwrap();
         let found = state.revision.get();
         assert!(found >= last, "round {round}: {found} is there, {last} was acknowledged");
-        let mut model = Model::history(found).0;
+        let mut model = played_to(state.audit);
+        assert_eq!(model.revision(), state.revision, "round {round}: a move is there in part");
         model.compact(state.oldest_revision);
         model.assert_is_in(store.as_ref());
         compacted = state.oldest_revision.get() - 1;
+        removed = state.audit.base.sequence;
     }
     assert!(last >= ROUNDS, "only {last} were acknowledged");
     assert!(compacted > 0, "nothing was compacted meanwhile");
+    assert!(removed > 0, "nothing was removed from the audit meanwhile");
 }

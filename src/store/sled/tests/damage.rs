@@ -7,9 +7,12 @@ use std::{
 };
 
 use super::TempStore;
-use crate::store::{
-    StoreError,
-    conformance::{Place as _, model::Model},
+use crate::{
+    domain::audit::{ChainHead, Event, FieldChange, ResourceChange, Verb},
+    store::{
+        Store as _, StoreError,
+        conformance::{Place as _, model::Model},
+    },
 };
 
 /// Every file below a folder with its bytes, but the lock.
@@ -229,6 +232,110 @@ fn a_value_that_went_back_in_time_or_is_gone_is_found() {
     drop(store);
     let error = place.try_open().unwrap_err();
     assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+}
+
+/// Every byte of three stored entries, one of them kept in parts: the check at open finds each, and so
+/// does whoever reads the entry.
+#[test]
+fn no_byte_of_the_stored_audit_can_be_changed_unseen() {
+    use crate::store::sled::{check, layout, lock};
+
+    let (place, mut model) = TempStore::with_history(12);
+    let store = place.try_open().unwrap();
+    store.compact_audit(&model.compact_audit(5)).unwrap();
+    // So much in one entry that it does not fit one value.
+    let field = |number| FieldChange {
+        field: format!("field-{number}"),
+        before: "before".into(),
+        after: "after".repeat(4),
+    };
+    let write = model.note(Event::Replica(ResourceChange {
+        resource: "replicas/large".into(),
+        verb: Verb::Create,
+        fields: (0..200).map(field).collect(),
+    }));
+    store.write(&[write]).unwrap();
+    let note = *lock(&store.published);
+    let first = note.audit.base.sequence + 1;
+    let last = note.audit.head.sequence;
+    let entries = [first, last - 1, last].map(layout::audit_key);
+    let parts = store.tree.scan_prefix([layout::PARTS]).keys().map(Result::unwrap);
+    let of_audit = parts.filter(|key| key[1] == layout::AUDIT).map(|key| key.to_vec());
+    let keys: Vec<_> = entries.into_iter().chain(of_audit).collect();
+    assert!(keys.len() > 4, "the large one is in parts");
+    check::whole_tree(&store.tree, &store.folder, &note).unwrap();
+    for key in keys {
+        let whole = store.tree.get(&key).unwrap().unwrap();
+        // A long part is the same all over: its beginning and its end will do.
+        let middle = 300..whole.len().saturating_sub(100).max(300);
+        for at in (0..whole.len()).filter(|at| !middle.contains(at)) {
+            let mut changed = whole.to_vec();
+            changed[at] ^= 0x55;
+            store.tree.insert(&key, changed).unwrap();
+            let place = format!("byte {at} of {}", layout::place(&key));
+            let found = check::whole_tree(&store.tree, &store.folder, &note).unwrap_err();
+            assert!(matches!(found, StoreError::Damaged(_)), "{place}: {found}");
+            let read = store.audit_after(first - 1, usize::MAX).unwrap_err();
+            assert!(matches!(read, StoreError::Damaged(_)), "{place}: {read}");
+        }
+        store.tree.insert(&key, whole).unwrap();
+    }
+    check::whole_tree(&store.tree, &store.folder, &note).unwrap();
+}
+
+#[test]
+fn a_beginning_of_the_audit_that_nobody_removed_is_missed() {
+    use crate::store::sled::{layout, lock};
+
+    let (place, mut model) = TempStore::with_history(12);
+    let store = place.try_open().unwrap();
+    store.compact_audit(&model.compact_audit(5)).unwrap();
+    let note = *lock(&store.published);
+    drop(store);
+    let originals = files(&place.path());
+    let first = layout::audit_key(note.audit.base.sequence + 1);
+    let mut earlier = note;
+    earlier.audit.base = ChainHead::default();
+    let mut forged = note;
+    forged.audit.base.hash[0] ^= 1;
+    type Damage<'a> = &'a dyn Fn(&sled::Db);
+    let damages: [(&str, Damage<'_>); 4] = [
+        ("number 6 is missing", &|tree| drop(tree.remove(&first).unwrap())),
+        ("number 6 is missing", &|tree| {
+            (6..=9).for_each(|number| drop(tree.remove(layout::audit_key(number)).unwrap()));
+        }),
+        ("number 1 is missing", &|tree| drop(tree.insert(layout::NOTE, earlier.sealed()).unwrap())),
+        ("what was before it is another one", &|tree| {
+            tree.insert(layout::NOTE, forged.sealed()).unwrap();
+        }),
+    ];
+    for (said, damage) in damages {
+        let store = place.try_open().unwrap();
+        damage(&store.tree);
+        drop(store);
+        let error = place.try_open().unwrap_err();
+        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+        restore(&place.path(), &originals);
+    }
+    model.assert_is_in(place.open().as_ref());
+}
+
+/// The head file may be some seconds old after a power loss, and what it names may have gone since.
+#[test]
+fn a_head_file_from_before_a_removal_is_no_damage() {
+    let (place, mut model) = TempStore::with_history(6);
+    let older = fs::read(place.path().join("head")).unwrap();
+    let store = place.try_open().unwrap();
+    let write = model.step();
+    store.write(&[write]).unwrap();
+    for count in [6, 2] {
+        store.compact_audit(&model.compact_audit(count)).unwrap();
+        assert_ne!(fs::read(place.path().join("head")).unwrap(), older);
+    }
+    drop(store);
+    fs::write(place.path().join("head"), older).unwrap();
+    model.assert_is_in(place.open().as_ref());
 }
 
 #[test]

@@ -1,7 +1,14 @@
-//! The audit's use cases: reading the chain, holding it against checkpoints, and writing down what
-//! is no commit.
+//! The audit's use cases: reading the chain, following it, holding it against checkpoints, removing
+//! what is kept no longer, and writing down what is no commit.
+
+mod retention;
+mod verify;
+mod watch;
 
 use std::sync::Arc;
+
+pub(super) use self::retention::Halted;
+pub use self::{retention::AuditRetention, verify::Verification, watch::AuditWatcher};
 
 use super::{
     Committed, Error, Kind, Registry, Snapshot,
@@ -11,14 +18,11 @@ use crate::{
     auth::{
         Permit,
         incident::{Identity, Incident, What},
-        permit::{GetAuditEntry, ListAuditEntries, Reach, VerifyAudit},
+        permit::{Action as _, GetAuditEntry, ListAuditEntries, Reach, VerifyAudit},
     },
     domain::{
         DomainName, Revision,
-        audit::{
-            Actor, AuditEntry, ChainHead, Checkpoint, Event, Fault, PublicKey, Refusal,
-            ResourceChange, Walk,
-        },
+        audit::{Actor, AuditEntry, Checkpoint, Event, Refusal, ResourceChange},
         filter::Filter,
     },
     store::StoreError,
@@ -52,21 +56,6 @@ pub struct AuditPage {
     /// The token of the next page; `None` on the last one.
     pub next: Option<String>,
     /// The revision when the page was made.
-    pub revision: Revision,
-}
-
-/// What came of holding the chain against itself.
-#[derive(Debug)]
-pub struct Verification {
-    /// The first fault; `None` if there is none.
-    pub fault: Option<Fault>,
-    /// The last entry that is as it should be, before the fault if there is one.
-    pub head: ChainHead,
-    /// How many checkpoints in the chain are genuine.
-    pub checkpoints: u64,
-    /// The key that this server signs checkpoints with.
-    pub public_key: PublicKey,
-    /// The revision when this was begun.
     pub revision: Revision,
 }
 
@@ -114,23 +103,31 @@ impl Registry {
     /// One entry. Reads the store, so not for async threads; neither are the others here.
     ///
     /// # Errors
-    /// [`Kind::NotFound`].
+    /// [`Kind::NotFound`]; [`Kind::Hidden`] if it is not for the permit's holder to see.
     pub fn audit_entry(
         &self,
         permit: &Permit<GetAuditEntry>,
         sequence: u64,
     ) -> Result<Committed<AuditEntry>, Error> {
         let snapshot = self.snapshot();
-        let missing = || {
-            let resource = format!("auditEntries/{sequence}");
-            let hint = "ListAuditEntries tells which there are".to_owned();
-            Error::from(Kind::NotFound { resource, hint })
+        let resource = format!("auditEntries/{sequence}");
+        let hint = "ListAuditEntries tells which there are".to_owned();
+        let missing = Kind::NotFound { resource: resource.clone(), hint: hint.clone() };
+        let Some(before) = sequence.checked_sub(1) else { return Err(missing.into()) };
+        let entry = match self.store.audit_after(before, 1) {
+            Err(StoreError::AuditCompacted { .. }) => None,
+            found => found?.pop(),
         };
-        let before = sequence.checked_sub(1).ok_or_else(missing)?;
-        let entry = self.store.audit_after(before, 1)?.into_iter().next();
-        let entry = entry.filter(|entry| is_visible(entry, permit.reach(), &snapshot));
-        let result = entry.ok_or_else(missing)?;
-        Ok(Committed { result, revision: snapshot.revision() })
+        match entry {
+            None => Err(missing.into()),
+            Some(result) if is_visible(&result, permit.reach(), &snapshot) => {
+                Ok(Committed { result, revision: snapshot.revision() })
+            }
+            Some(_) => {
+                let permission = GetAuditEntry::PERMISSION;
+                Err(Kind::Hidden { resource, hint, permission }.into())
+            }
+        }
     }
 
     /// A page of the entries that the permit reaches.
@@ -146,6 +143,7 @@ impl Registry {
         let order = if query.newest_first { "newest" } else { "oldest" };
         let digest = query_digest(&["audit", query.filter.as_str(), order, &reach]);
         let last = self.current.audit.borrow().sequence;
+        let mut oldest = self.store.audit().base.sequence + 1;
         let mut place = match query.page_token.as_str() {
             "" if query.newest_first => last + 1,
             "" => 0,
@@ -155,7 +153,14 @@ impl Registry {
         let mut entries = Vec::new();
         let mut looked_at = 0;
         while looked_at < MOST_LOOKED_AT && entries.len() < query.page_size {
-            let block = self.block(place, query.newest_first)?;
+            let block = match self.block(place, oldest, query.newest_first) {
+                // They went while they were being read.
+                Err(StoreError::AuditCompacted { oldest: now }) => {
+                    oldest = now;
+                    continue;
+                }
+                block => block?,
+            };
             if block.is_empty() {
                 return Ok(AuditPage { entries, next: None, revision: snapshot.revision() });
             }
@@ -171,85 +176,31 @@ impl Registry {
             }
         }
         let revision = snapshot.revision();
-        let at_the_end = if query.newest_first { place <= 1 } else { place >= last };
+        let at_the_end = if query.newest_first { place <= oldest } else { place >= last };
         let token = PageToken { revision, total: 0, query: digest, after: place.to_string() };
         Ok(AuditPage { entries, next: (!at_the_end).then(|| token.encode()), revision })
     }
 
-    /// The entries next to `place`, before or after it.
-    fn block(&self, place: u64, newest_first: bool) -> Result<Vec<AuditEntry>, Error> {
+    /// The entries next to `place`, before or after it, none of them before `oldest`.
+    fn block(
+        &self,
+        place: u64,
+        oldest: u64,
+        newest_first: bool,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let before_oldest = oldest.saturating_sub(1);
         if !newest_first {
-            return Ok(self.store.audit_after(place, usize::try_from(BLOCK).unwrap_or(1))?);
+            let after = place.max(before_oldest);
+            return self.store.audit_after(after, usize::try_from(BLOCK).unwrap_or(1));
         }
-        let count = place.saturating_sub(1).min(BLOCK);
+        let count = place.saturating_sub(oldest).min(BLOCK);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         let after = place.saturating_sub(1) - count;
         let mut block = self.store.audit_after(after, usize::try_from(count).unwrap_or(1))?;
         block.reverse();
         Ok(block)
-    }
-
-    /// Walks the chain from its beginning, and holds it against checkpoints kept elsewhere.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] if the store cannot be read.
-    pub fn verify_audit(
-        &self,
-        _permit: &Permit<VerifyAudit>,
-        kept: Vec<Checkpoint>,
-    ) -> Result<Verification, Error> {
-        let revision = self.revision();
-        let public_key = self.audit_key;
-        let end = *self.current.audit.borrow();
-        let verification = |fault, walk: Option<&Walk>| Verification {
-            fault,
-            head: walk.map(Walk::head).unwrap_or_default(),
-            checkpoints: walk.map_or(0, Walk::checkpoints),
-            public_key,
-            revision,
-        };
-        let mut walk = match Walk::new(Some(public_key), kept) {
-            Ok(walk) => walk,
-            Err(fault) => return Ok(verification(Some(fault), None)),
-        };
-        if let Some(fault) = self.walk_to(end.sequence, &mut walk)? {
-            return Ok(verification(Some(fault), Some(&walk)));
-        }
-        match walk.clone().end() {
-            Ok(walk) => Ok(verification(None, Some(&walk))),
-            Err(fault) => Ok(verification(Some(fault), Some(&walk))),
-        }
-    }
-
-    /// Walks on to the entry `last`. Gives the first fault, if there is one.
-    fn walk_to(&self, last: u64, walk: &mut Walk) -> Result<Option<Fault>, Error> {
-        while walk.head().sequence < last {
-            let at = walk.head().sequence;
-            let block = self.store.audit_after(at, usize::try_from(BLOCK).unwrap_or(1));
-            let block = match block {
-                // One of many: those before it are good, and it is to be named itself.
-                Err(StoreError::Damaged(_)) => self.store.audit_after(at, 1),
-                other => other,
-            };
-            match block {
-                Ok(block) if block.is_empty() => {
-                    let text = "it is missing, with all after it".to_owned();
-                    return Ok(Some(Fault { sequence: at + 1, text }));
-                }
-                Ok(block) => {
-                    let stepped = block.iter().try_for_each(|entry| walk.step(entry));
-                    if let Err(fault) = stepped {
-                        return Ok(Some(fault));
-                    }
-                }
-                Err(StoreError::Damaged(text)) => {
-                    tracing::error!(error = text, "an audit entry is damaged");
-                    let text = "it cannot be read: its checksum does not fit it".to_owned();
-                    return Ok(Some(Fault { sequence: at + 1, text }));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(None)
     }
 }
 

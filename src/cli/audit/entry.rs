@@ -6,11 +6,11 @@ use crate::{
     domain::{
         Revision,
         audit::{
-            Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, ResourceChange,
-            Verb, from_hex,
+            Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, Removal,
+            ResourceChange, Verb, from_hex,
         },
     },
-    proto::v1::{AuditCheckpoint, AuditEntry as WireEntry, audit_entry as wire},
+    proto::v1::{AuditCheckpoint, AuditEntry as WireEntry, AuditRemoval, audit_entry as wire},
 };
 
 /// The entry in a message.
@@ -18,6 +18,10 @@ use crate::{
 /// # Errors
 /// What is missing in it or makes no sense.
 pub fn entry(entry: &WireEntry) -> Result<AuditEntry, String> {
+    if entry.name != format!("auditEntries/{}", entry.sequence) {
+        return Err("the name is not that of the sequence".into());
+    }
+    only_what_belongs(entry)?;
     let actor = Actor {
         subject: entry.subject.as_str().into(),
         issuer: entry.issuer.as_str().into(),
@@ -51,6 +55,36 @@ pub fn checkpoint(checkpoint: &AuditCheckpoint) -> Result<Checkpoint, String> {
     })
 }
 
+/// Whether an entry has only what entries of its kind have: the rest is in no hash.
+fn only_what_belongs(entry: &WireEntry) -> Result<(), String> {
+    use wire::Kind;
+    let kind = entry.kind();
+    let details: [(&str, bool, &[Kind]); 5] = [
+        ("changes", !entry.changes.is_empty(), &[Kind::Commit, Kind::Replica]),
+        ("refusal", entry.refusal.is_some(), &[Kind::Denial, Kind::LoginFailure]),
+        ("version", !entry.version.is_empty(), &[Kind::Start]),
+        ("checkpoint", entry.checkpoint.is_some(), &[Kind::Checkpoint]),
+        ("retention", entry.retention.is_some(), &[Kind::Retention]),
+    ];
+    match details.iter().find(|(_, is_there, kinds)| *is_there && !kinds.contains(&kind)) {
+        Some((field, ..)) => Err(format!("{field} does not belong into an entry of this kind")),
+        None => Ok(()),
+    }
+}
+
+fn removal(removal: &AuditRemoval) -> Result<Removal, String> {
+    Ok(Removal {
+        last: ChainHead {
+            sequence: number(removal.sequence, "sequence")?,
+            hash: digits(&removal.hash, "hash")?,
+        },
+        count: number(removal.count, "count")?,
+        time: moment(removal.sign_time.as_ref(), "signTime")?,
+        public_key: digits(&removal.public_key, "publicKey")?,
+        signature: digits(&removal.signature, "signature")?,
+    })
+}
+
 fn event(entry: &WireEntry) -> Result<Event, String> {
     use wire::Kind;
     let refused = || entry.refusal.as_ref().ok_or("the refusal is missing".to_owned());
@@ -67,6 +101,14 @@ fn event(entry: &WireEntry) -> Result<Event, String> {
             let signed = entry.checkpoint.as_ref().ok_or("the checkpoint is missing")?;
             Event::Checkpoint(checkpoint(signed)?)
         }
+        Kind::Retention => {
+            let removed = entry.retention.as_ref().ok_or("the removal is missing")?;
+            Event::Retention(removal(removed)?)
+        }
+        Kind::Replica => match entry.changes.as_slice() {
+            [changed] => Event::Replica(change(changed)?),
+            _ => return Err("the change of the replica is missing, or not alone".into()),
+        },
         Kind::Unspecified => return Err("the kind is missing, or of a later version".into()),
     })
 }

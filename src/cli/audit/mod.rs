@@ -1,30 +1,30 @@
 //! `partnerctl audit`: what was done and refused, and whether the record of it is whole.
 
+mod entry;
+mod verify;
+mod watch;
+
 use std::{
     fs,
-    io::{self, BufRead, Write as _},
+    io::{self, Write as _},
     path::PathBuf,
 };
 
 use clap::{Args, Subcommand};
 
+use self::{verify::VerifyAuditArgs, watch::WatchAuditArgs};
 use super::{
-    audit_entry,
-    failure::{Exit, Failure, Outcome},
-    json::{ApiMessage as _, Json, enum_text},
+    failure::{Failure, Outcome},
+    json::{Json, enum_text},
     output::{
-        self, ListFormat, ObjectFormat, fields,
+        ListFormat, ObjectFormat, fields,
         partners::time,
         table::{self, Column, Text},
     },
     session::Session,
 };
-use crate::{
-    domain::audit::{Walk, hex},
-    proto::v1::{
-        AuditCheckpoint, AuditEntry, ListAuditEntriesRequest, SignAuditCheckpointRequest,
-        VerifyAuditEntriesRequest, audit_entry as wire,
-    },
+use crate::proto::v1::{
+    AuditEntry, ListAuditEntriesRequest, SignAuditCheckpointRequest, audit_entry as wire,
 };
 
 /// The entries of a page.
@@ -34,6 +34,7 @@ const PAGE: i32 = 1_000;
 #[derive(Subcommand, Clone, Debug)]
 pub enum AuditCommand {
     List(ListAuditArgs),
+    Watch(WatchAuditArgs),
     Verify(VerifyAuditArgs),
     Checkpoint(CheckpointArgs),
     Export(ExportAuditArgs),
@@ -47,6 +48,7 @@ impl AuditCommand {
     pub async fn run(self, session: &Session) -> Outcome {
         match self {
             Self::List(args) => args.run(session).await,
+            Self::Watch(args) => args.run(session).await,
             Self::Verify(args) => args.run(session).await,
             Self::Checkpoint(args) => args.run(session).await,
             Self::Export(args) => args.run(session).await,
@@ -102,20 +104,21 @@ impl ListAuditArgs {
         }
         let json: Vec<_> = entries.iter().map(Json).collect();
         let table = || {
-            const COLUMNS: &[Column] = &[
-                Column::fixed("ENTRY"),
-                Column::fixed("TIME"),
-                Column::fixed("KIND"),
-                Column::flexible("SUBJECT"),
-                Column::flexible("WHAT"),
-                Column::flexible("REASON"),
-            ];
             let rows = entries.iter().map(row).collect();
             table::render(session.console, COLUMNS, rows, true, &mut Vec::new())
         };
         Ok(self.output.print(&json, |index| entries[index].name.clone(), table)?)
     }
 }
+
+const COLUMNS: &[Column] = &[
+    Column::fixed("ENTRY"),
+    Column::fixed("TIME"),
+    Column::fixed("KIND"),
+    Column::flexible("SUBJECT"),
+    Column::flexible("WHAT"),
+    Column::flexible("REASON"),
+];
 
 fn row(entry: &AuditEntry) -> Vec<Text> {
     vec![
@@ -141,6 +144,9 @@ fn what(entry: &AuditEntry) -> String {
     if let Some(checkpoint) = &entry.checkpoint {
         return format!("vouches for entry {}", checkpoint.sequence);
     }
+    if let Some(removed) = &entry.retention {
+        return format!("removed {} entries, up to {}", removed.count, removed.sequence);
+    }
     let change = |change: &wire::Change| {
         let verb = enum_text(change.verb().as_str_name(), "VERB_");
         let fields: Vec<_> = change.fields.iter().map(|field| field.path.as_str()).collect();
@@ -151,119 +157,6 @@ fn what(entry: &AuditEntry) -> String {
     };
     let changes: Vec<_> = entry.changes.iter().map(change).collect();
     changes.join("; ") + &entry.version
-}
-
-/// Verify that no entry was changed, moved or removed.
-///
-/// The service walks its chain; with --file an export is walked here, without a service.
-/// Removed last entries are found only against a checkpoint that was kept elsewhere.
-/// Exits with 8 when something is wrong.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = "\
-Examples:
-  partnerctl audit verify --checkpoint kept.json
-  partnerctl audit verify --file audit.ndjson --checkpoint kept.json")]
-pub struct VerifyAuditArgs {
-    /// A checkpoint that was kept, as `audit checkpoint -o json` prints it; may be given again
-    #[arg(long = "checkpoint", value_name = "FILE")]
-    checkpoints: Vec<PathBuf>,
-
-    /// Verify an export instead: the file that `audit export` made; - is standard input
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
-
-    /// The form of the output
-    #[arg(long, short, value_enum, default_value_t)]
-    output: ObjectFormat,
-}
-
-impl VerifyAuditArgs {
-    async fn run(self, session: &Session) -> Outcome {
-        let checkpoints = self.checkpoints.iter().map(read_checkpoint);
-        let checkpoints = checkpoints.collect::<Outcome<Vec<_>>>()?;
-        if let Some(file) = &self.file {
-            return verify_file(file, &checkpoints);
-        }
-        let client = session.client().await?;
-        let request = VerifyAuditEntriesRequest { checkpoints };
-        let answer = client.verify_audit_entries(request).await?;
-        let verdict = match answer.intact {
-            true => "intact".to_owned(),
-            false => format!("entry {}: {}", answer.first_fault_sequence, answer.fault),
-        };
-        let pairs = [
-            ("audit", verdict),
-            ("verified entries", answer.verified_count.to_string()),
-            ("last hash", answer.last_hash.clone()),
-            ("checkpoints", answer.checkpoint_count.to_string()),
-            ("public key", answer.public_key.clone()),
-        ];
-        self.output.print(&Json(&answer), || fields(session.console, &pairs))?;
-        if answer.intact { Ok(()) } else { Err(Failure::silent(Exit::No)) }
-    }
-}
-
-fn read_checkpoint(file: &PathBuf) -> Outcome<AuditCheckpoint> {
-    let wrong =
-        |error: &dyn std::fmt::Display| Failure::rejected(format!("{}: {error}", file.display()));
-    let text = fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    let value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
-    AuditCheckpoint::from_json(&value).map_err(|error| wrong(&error))
-}
-
-/// Walks an export, line by line.
-fn verify_file(file: &PathBuf, checkpoints: &[AuditCheckpoint]) -> Outcome {
-    let input: Box<dyn BufRead> = match file.as_os_str() == "-" {
-        true => Box::new(io::stdin().lock()),
-        false => {
-            let file = fs::File::open(file)
-                .map_err(|error| Failure::rejected(format!("{}: {error}", file.display())))?;
-            Box::new(io::BufReader::new(file))
-        }
-    };
-    let kept = checkpoints.iter().map(audit_entry::checkpoint).collect::<Result<Vec<_>, _>>();
-    let kept = kept.map_err(Failure::rejected)?;
-    let signer = kept.first().map(|checkpoint| checkpoint.public_key);
-    match walk(
-        input,
-        signer.map_or_else(|| Walk::new(None, Vec::new()), |key| Walk::new(Some(key), kept)),
-    )? {
-        Ok(walk) => {
-            let (sequence, hash) = (walk.head().sequence, hex(&walk.head().hash));
-            output::line(format_args!("intact: {sequence} entries, the last hash is {hash}"))?;
-            if checkpoints.is_empty() {
-                eprintln!("note: without a --checkpoint nobody knows whether the end is missing");
-            }
-            Ok(())
-        }
-        Err(fault) => {
-            output::line(format_args!("entry {}: {}", fault.sequence, fault.text))?;
-            Err(Failure::silent(Exit::No))
-        }
-    }
-}
-
-type Walked = Result<Walk, crate::domain::audit::Fault>;
-
-fn walk(input: impl BufRead, walk: Walked) -> Outcome<Walked> {
-    let mut walk = match walk {
-        Ok(walk) => walk,
-        Err(fault) => return Ok(Err(fault)),
-    };
-    for (number, line) in input.lines().enumerate() {
-        let line = line?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let wrong = |error: String| Failure::rejected(format!("line {}: {error}", number + 1));
-        let value = serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
-        let entry = AuditEntry::from_json(&value).map_err(wrong)?;
-        let entry = audit_entry::entry(&entry).map_err(wrong)?;
-        if let Err(fault) = walk.step(&entry) {
-            return Ok(Err(fault));
-        }
-    }
-    Ok(walk.end())
 }
 
 /// Get a signed checkpoint of the end of the audit, to be kept elsewhere.
