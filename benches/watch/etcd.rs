@@ -1,14 +1,14 @@
 //! etcd, in plain text and without authentication. The few messages that are needed stand here by
 //! hand, after `etcdserverpb` and `mvccpb` (Apache-2.0).
 
-use std::{future, process::Command};
+use std::process::Command;
 
-use futures_util::StreamExt as _;
 use prost::Message;
 
 use crate::{
     data,
-    subject::{self, Caller, Process, Protocol, Revisions, Subject},
+    line::{Line, More, Told},
+    subject::{self, Caller, Process, Protocol, Subject},
 };
 
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -54,30 +54,17 @@ struct WatchCreateRequest {
     range_end: Vec<u8>,
     #[prost(int64, tag = "3")]
     start_revision: i64,
+    #[prost(bool, tag = "6")]
+    prev_kv: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct WatchResponse {
-    #[prost(bool, tag = "4")]
-    canceled: bool,
-    #[prost(message, repeated, tag = "11")]
-    events: Vec<Event>,
-}
+/// In a `WatchResponse` the field of the events, in an event that of what is there now, and in that the
+/// field of its revision.
+const REVISION: [u32; 3] = [11, 2, 3];
 
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(message, optional, tag = "2")]
-    kv: Option<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(int64, tag = "3")]
-    mod_revision: i64,
-}
-
-/// Starts it and fills it; or says why not.
-pub async fn start() -> Result<Subject, String> {
+/// Starts it and fills it; or says why not. Its streams are told what was there `before` too, if that
+/// is asked for.
+pub async fn start(before: bool) -> Result<Subject, String> {
     if Command::new("etcd").arg("--version").output().is_err() {
         return Err("etcd is not in the path (Debian: etcd-server)".to_owned());
     }
@@ -100,9 +87,13 @@ pub async fn start() -> Result<Subject, String> {
     }
     let protocol = Protocol {
         write: |caller, number| Box::pin(write(caller, number)),
-        follow: |caller, after| Box::pin(follow(caller, after)),
+        follow: match before {
+            true => |line, after| Box::pin(follow(line, after, true)),
+            false => |line, after| Box::pin(follow(line, after, false)),
+        },
     };
-    Ok(Subject::new("etcd", protocol, client, None, process, folder))
+    let name = if before { "etcd, prev_kv" } else { "etcd" };
+    Ok(Subject::new(name, protocol, client, None, process, folder))
 }
 
 async fn write(caller: Caller, number: u64) -> i64 {
@@ -113,19 +104,12 @@ async fn write(caller: Caller, number: u64) -> i64 {
     answer.header.expect("every answer has one").revision
 }
 
-async fn follow(caller: Caller, after: i64) -> Revisions {
+async fn follow(line: Line, after: i64, prev_kv: bool) -> Told {
     let create_request = Some(WatchCreateRequest {
         key: b"/partners/".to_vec(),
         range_end: b"/partners0".to_vec(),
         start_revision: after + 1,
+        prev_kv,
     });
-    let stream = caller.stream::<_, WatchResponse>(WATCH, WatchRequest { create_request }).await;
-    let revisions = stream.map(|message| {
-        let message = message.expect("the stream goes on");
-        assert!(!message.canceled, "nobody cancelled it");
-        let of = |event: Event| event.kv.map_or(0, |kv| kv.mod_revision);
-        message.events.into_iter().map(of).collect::<Vec<_>>()
-    });
-    // The first message says that the watch has been created.
-    Box::pin(revisions.filter(|revisions| future::ready(!revisions.is_empty())))
+    line.told(WATCH, &WatchRequest { create_request }, More::Perhaps, &REVISION).await
 }

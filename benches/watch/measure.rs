@@ -104,13 +104,15 @@ impl Crowd {
         let before = subject.footprint().resident;
         let per_connection = effort.streams / effort.connections;
         for _ in 0..effort.connections {
-            let caller = subject.caller().await;
+            let line = subject.line().await;
             for _ in 0..per_connection {
-                let mut told = (subject.protocol.follow)(caller.clone(), revision).await;
+                let mut told = (subject.protocol.follow)(line.clone(), revision).await;
                 let receipts = Rc::clone(&receipts);
                 followers.spawn_local(async move {
-                    while let Some(revisions) = told.next().await {
+                    let mut revisions = Vec::new();
+                    while told.next(&mut revisions).await {
                         receipts.add(&revisions);
+                        revisions.clear();
                     }
                 });
             }

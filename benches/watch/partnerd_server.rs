@@ -1,21 +1,20 @@
 //! partnerd: the release build, in plain text on loopback as etcd is, with tokens.
 
-use std::{fs, future, path::Path};
+use std::{fs, path::Path};
 
-use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use partnerd::{
     auth::issuer::KeySource,
     dev::{AUDIENCE, DevFolder, ISSUER},
-    proto::{v1 as pb, watch::WatchAllowedPartnersResponse},
+    proto::v1 as pb,
 };
-use prost::Message;
 use prost_types::FieldMask;
 use secrecy::ExposeSecret as _;
 
 use crate::{
     data,
-    subject::{self, Caller, Process, Protocol, Revisions, Subject},
+    line::{Line, More, Told},
+    subject::{self, Caller, Process, Protocol, Subject},
 };
 
 const BATCH: &str = "/xmpp.federation.v1.AllowedPartnerService/BatchUpdateAllowedPartners";
@@ -25,12 +24,8 @@ const WATCH: &str = "/xmpp.federation.v1.AllowedPartnerService/WatchAllowedPartn
 /// How many partners are changed in turn.
 const PARTNERS: u32 = 1_000;
 
-/// An event, so far as it is looked at.
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(int64, tag = "7")]
-    revision: i64,
-}
+/// In a message the field of the events, and in an event that of its revision.
+const REVISION: [u32; 2] = [1, 7];
 
 /// Starts it and fills it.
 pub async fn start() -> Subject {
@@ -51,7 +46,7 @@ pub async fn start() -> Subject {
     fill(&Caller::connected(address, authorization.clone()).await).await;
     let protocol = Protocol {
         write: |caller, number| Box::pin(write(caller, number)),
-        follow: |caller, after| Box::pin(follow(caller, after)),
+        follow: |line, after| Box::pin(follow(line, after)),
     };
     Subject::new("partnerd", protocol, address, authorization, process, folder)
 }
@@ -96,14 +91,7 @@ async fn write(caller: Caller, number: u64) -> i64 {
     answer.revision
 }
 
-async fn follow(caller: Caller, after: i64) -> Revisions {
+async fn follow(line: Line, after: i64) -> Told {
     let request = pb::WatchAllowedPartnersRequest { start_revision: after, ..Default::default() };
-    let stream = caller.responses::<_, WatchAllowedPartnersResponse>(WATCH, request).await;
-    let revisions = stream.map(|message| {
-        let events = message.expect("the stream goes on").events;
-        let of = |event: &bytes::Bytes| Event::decode(event.as_ref()).expect("it is one").revision;
-        events.iter().map(of).collect::<Vec<_>>()
-    });
-    // Some messages tell of progress alone.
-    Box::pin(revisions.filter(|revisions| future::ready(!revisions.is_empty())))
+    line.told(WATCH, &request, More::Never, &REVISION).await
 }

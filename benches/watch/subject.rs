@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::Stream;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tempfile::TempDir;
@@ -22,6 +21,7 @@ use tonic_prost::ProstCodec;
 use crate::{
     CORES,
     footprint::{Footprint, Threads},
+    line::{Line, Told},
 };
 
 /// A server that is followed.
@@ -39,15 +39,12 @@ pub struct Subject {
 pub struct Protocol {
     /// Makes a write that no other number makes; gives its revision.
     pub write: fn(Caller, u64) -> Later<i64>,
-    /// Follows everything after a revision; gives the revisions of the events, message by message.
-    pub follow: fn(Caller, i64) -> Later<Revisions>,
+    /// Follows everything after a revision.
+    pub follow: fn(Line, i64) -> Later<Told>,
 }
 
 /// What a call comes to.
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// The revisions of events as they come.
-pub type Revisions = Pin<Box<dyn Stream<Item = Vec<i64>> + Send>>;
 
 /// Somebody on one connection.
 #[derive(Clone)]
@@ -76,6 +73,11 @@ impl Subject {
         Caller::connected(self.address, self.authorization.clone()).await
     }
 
+    /// A connection of its own for streams.
+    pub async fn line(&self) -> Line {
+        Line::connected(self.address, self.authorization.clone()).await
+    }
+
     pub fn footprint(&self) -> Footprint {
         Footprint::of(self.process.0.id())
     }
@@ -101,32 +103,6 @@ impl Caller {
         let mut client = self.ready().await;
         let codec = ProstCodec::<Q, A>::default();
         let answer = client.unary(self.request(message), path_of(path), codec).await;
-        answer.expect("it is a call that works").into_inner()
-    }
-
-    /// A call with a stream of responses, whose request stays open.
-    pub async fn stream<Q, A>(&self, path: &'static str, message: Q) -> tonic::Streaming<A>
-    where
-        Q: Message + Send + Sync + 'static,
-        A: Message + Default + Send + 'static,
-    {
-        use futures_util::{StreamExt as _, stream};
-        let mut client = self.ready().await;
-        let codec = ProstCodec::<Q, A>::default();
-        let messages = stream::once(async { message }).chain(stream::pending());
-        let answer = client.streaming(self.request(messages), path_of(path), codec).await;
-        answer.expect("it is a call that works").into_inner()
-    }
-
-    /// A call with one request and a stream of responses.
-    pub async fn responses<Q, A>(&self, path: &'static str, message: Q) -> tonic::Streaming<A>
-    where
-        Q: Message + Send + Sync + 'static,
-        A: Message + Default + Send + 'static,
-    {
-        let mut client = self.ready().await;
-        let codec = ProstCodec::<Q, A>::default();
-        let answer = client.server_streaming(self.request(message), path_of(path), codec).await;
         answer.expect("it is a call that works").into_inner()
     }
 

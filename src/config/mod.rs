@@ -12,7 +12,10 @@ mod reader;
 mod tests;
 mod value;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread::available_parallelism,
+    time::Duration,
+};
 
 use crate::{
     auth::issuer::IssuerConfig,
@@ -159,6 +162,8 @@ pub struct Server {
     pub local_domains: Vec<DomainName>,
     /// Whether clients may ask for the service's descriptors (`grpc.reflection.v1`).
     pub reflection: bool,
+    /// The threads that serve connections.
+    pub worker_threads: usize,
     /// How often certificate and key files are looked at for a change.
     pub reload_interval: Duration,
 }
@@ -386,6 +391,10 @@ impl Server {
         Self {
             local_domains: r.list("server.local_domains", &[], "a domain"),
             reflection: r.switch("server.reflection", true),
+            worker_threads: match r.number("server.worker_threads", 0, 0..=1_024) {
+                0 => available_parallelism().map_or(1, NonZeroUsize::get),
+                threads => threads,
+            },
             reload_interval: r.span(
                 "server.reload_interval",
                 Span::secs(5),

@@ -1,6 +1,7 @@
 //! The types generated from `proto/`, and the descriptors they were generated from.
 
 pub mod codec;
+pub mod page;
 pub mod watch;
 
 use std::fmt;
@@ -9,6 +10,8 @@ use std::fmt;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("xmpp.federation.v1");
+
+    pub use super::page::ListAllowedPartnersResponse;
 }
 
 /// The encoded `FileDescriptorSet` of the API, method options included.

@@ -4,7 +4,7 @@
 //! take the whole of it and never wait; a reader that has fallen behind its beginning reads the
 //! store instead (see [`super::watch`]). So a slow reader costs the writer nothing.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use imbl::Vector;
@@ -36,8 +36,29 @@ pub struct Entry {
     /// For each change the event as everybody sees it who sees it whole. Whoever needs it first
     /// fills it in; what is in it is for the rim to know.
     encodings: Box<[OnceLock<Bytes>]>,
+    /// The message that tells of it to everybody who sees everything, once somebody needed it.
+    message: OnceLock<Message>,
     weight: usize,
 }
+
+/// The message of an entry, and those of the entries that follow and were told together with it.
+#[derive(Clone, Debug)]
+struct Message {
+    passage: Arc<Passage>,
+    /// Where it begins.
+    start: usize,
+}
+
+/// The messages of entries without gaps.
+#[derive(Debug)]
+struct Passage {
+    messages: Bytes,
+    last: Revision,
+}
+
+/// What makes the message of an entry, for everybody who sees everything; `None` if it has none
+/// that goes with others.
+pub type Teller<'a> = &'a dyn Fn(&Arc<Entry>) -> Option<Bytes>;
 
 /// What a commit did to the roles, noted while it is decided.
 #[derive(Debug)]
@@ -56,6 +77,8 @@ pub struct Tail {
     base_policy: Arc<Policy>,
     weight: usize,
     limits: TailLimits,
+    /// Held by whoever makes messages, so that nobody makes the same beside him.
+    making: Arc<Mutex<()>>,
 }
 
 impl Mark {
@@ -72,7 +95,7 @@ impl Entry {
     pub fn new(commit: Commit, policy: Arc<Policy>, turn: Option<Snapshot>) -> Self {
         let encodings = commit.changes.iter().map(|_| OnceLock::new()).collect();
         let weight = weight(&commit) + turn.as_ref().map_or(0, |_| TURN_WEIGHT);
-        Self { commit, policy, turn, encodings, weight }
+        Self { commit, policy, turn, encodings, message: OnceLock::new(), weight }
     }
 
     /// The entries of a group that has been written, with the marks of its commits.
@@ -110,6 +133,13 @@ impl Entry {
     pub const fn weight(&self) -> usize {
         self.weight
     }
+
+    /// Its message and those that were made together with it, as one; and the last revision that
+    /// they tell of.
+    fn messages(&self) -> Option<(Bytes, Revision)> {
+        let Message { passage, start } = self.message.get()?;
+        Some((passage.messages.slice(start..), passage.last))
+    }
 }
 
 impl Tail {
@@ -121,6 +151,7 @@ impl Tail {
             base_policy: Arc::clone(snapshot.policy()),
             weight: 0,
             limits,
+            making: Arc::default(),
         }
     }
 
@@ -144,6 +175,46 @@ impl Tail {
     pub fn next(&self, revision: Revision) -> Option<&Arc<Entry>> {
         let index = revision.get().checked_sub(self.base.get())?;
         self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// The messages of the entries from `first` on up to `last` or not so far, all under the same
+    /// roles, and the revision they end with. They are made by whoever comes first, and shared.
+    pub fn messages(
+        &self,
+        first: &Entry,
+        last: Revision,
+        teller: Teller<'_>,
+    ) -> Option<(Bytes, Revision)> {
+        if let Some(made) = first.messages() {
+            return Some(made);
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = first.messages() {
+            return Some(made);
+        }
+        self.make_messages(first, last, teller);
+        first.messages()
+    }
+
+    fn make_messages(&self, first: &Entry, last: Revision, teller: Teller<'_>) {
+        let mut messages = Vec::new();
+        let mut told = Vec::new();
+        let mut position = first.commit.revision.before(1);
+        while let Some(entry) = self.next(position).filter(|_| position < last)
+            && Arc::ptr_eq(&entry.policy, &first.policy)
+            && entry.message.get().is_none()
+            && messages.len() < PASSAGE_BYTES
+            && let Some(message) = teller(entry)
+        {
+            told.push((entry, messages.len()));
+            messages.extend_from_slice(&message);
+            position = entry.commit.revision;
+        }
+        let passage = Arc::new(Passage { messages: messages.into(), last: position });
+        for (entry, start) in told {
+            // Nobody else fills it meanwhile.
+            let _ = entry.message.set(Message { passage: Arc::clone(&passage), start });
+        }
     }
 
     /// The roles at `revision`; `None` if it does not reach back so far.
@@ -181,6 +252,10 @@ pub fn changes_roles(commit: &Commit) -> bool {
     })
 }
 
+/// Messages are put together until they have so many bytes: it bounds how long it takes to make them,
+/// and what a stream that rests keeps of a log that has moved on.
+const PASSAGE_BYTES: usize = 32 << 10;
+
 /// What the parts of a state weigh that nothing else keeps any more, by a generous guess.
 const TURN_WEIGHT: usize = 64 << 10;
 
@@ -192,9 +267,9 @@ const SMALL_WEIGHT: usize = 8 << 10;
 /// About how many bytes a commit takes in memory, its encodings included.
 pub fn weight(commit: &Commit) -> usize {
     let change = |change: &Change| match change {
-        // Once as it is, once encoded.
+        // As it is, as an event, and in a message.
         Change::Partner { before, after } => {
-            2 * (before.as_ref().map_or(0, |before| before.weight()) + after.weight())
+            3 * (before.as_ref().map_or(0, |before| before.weight()) + after.weight())
         }
         Change::Settings { .. } => SETTINGS_WEIGHT,
         Change::Role { .. } | Change::Revocation { .. } => SMALL_WEIGHT,

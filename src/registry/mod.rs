@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod audit_log;
+mod bulk;
 pub mod draft;
 pub mod error;
 pub mod expiry;
@@ -14,6 +15,7 @@ pub mod listing;
 pub mod log;
 #[cfg(test)]
 mod memory;
+mod owners;
 pub mod pages;
 pub mod partners;
 pub mod replicas;

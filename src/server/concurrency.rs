@@ -1,19 +1,17 @@
 //! No more calls at a time than the server can carry.
 
-use std::{
-    convert::Infallible,
-    future,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::ready, sync::Arc};
 
+use futures_util::{FutureExt, future::Either};
 use http::{Request, Response};
-use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService, refusal::Refusal};
+use super::{
+    body::{Answered, Held, ResponseBody},
+    refusal::Refusal,
+};
+use crate::service::CallService;
 
 /// The streams of the health service, which anybody may open without a token, that are counted
 /// apart so that they can shut nobody out.
@@ -52,32 +50,30 @@ impl<S> Concurrency<S> {
     }
 }
 
-impl<S: CallService> Service<Request<Body>> for Concurrency<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = CallFuture;
+impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Concurrency<S> {
+    type Body = Answered<Held<S::Body, Option<OwnedSemaphorePermit>>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> CallFuture {
+    fn call(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<S> {
         let permit = match self.counter(request.uri().path()) {
             None => None,
-            Some((free, limit)) => {
-                let Ok(permit) = free.clone().try_acquire_owned() else {
-                    let name = "limits.max_concurrent_requests";
-                    let refusal = Refusal::TooManyCalls { limit: name, most: limit };
-                    return Box::pin(future::ready(Ok(refusal.response())));
-                };
-                Some(permit)
-            }
+            Some((free, limit)) => match free.clone().try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_full) => {
+                    let refusal = Refusal::TooManyCalls {
+                        limit: "limits.max_concurrent_requests",
+                        most: limit,
+                    };
+                    return Either::Left(ready(refusal.response()));
+                }
+            },
         };
-        let answer = self.inner.clone().oneshot(request);
-        Box::pin(async move {
-            let Ok(response) = answer.await;
-            Ok(response.map(|body| held(body, permit)))
-        })
+        let answer = self.inner.call(request);
+        Either::Right(
+            answer.map(|response| response.map(|body| Answered::Service(Held::new(body, permit)))),
+        )
     }
 }
 
@@ -85,12 +81,4 @@ impl<S: CallService> Service<Request<Body>> for Concurrency<S> {
 /// above all when there are too many, and streams, which have limits of their own.
 pub(super) fn counted_apart(path: &str) -> bool {
     matches!(path, HEALTH_CHECK | HEALTH_WATCH | WATCH)
-}
-
-/// The body, which keeps `guard` until it is gone.
-pub(super) fn held<G: Send + 'static>(body: Body, guard: G) -> Body {
-    Body::new(body.map_frame(move |frame| {
-        let _held = &guard;
-        frame
-    }))
 }

@@ -1,21 +1,34 @@
 //! One connection: handshake, HTTP/2, an end in good order.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{self, SocketAddr},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::{
+    FutureExt,
+    future::{Either, lazy},
+};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
-    sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tonic::body::Body;
-use tower::ServiceExt;
 
 use super::{
-    CallService, Pressure, Security, Shutdown,
-    concurrency::{counted_apart, held},
+    Pressure, ResponseBody, Security, Shutdown,
+    body::{Answered, Held},
+    concurrency::counted_apart,
+    gathering::{Gathering, driven},
     pressure::{Arrival, Entrance},
     unread::{CallExecutor, must_be_read_by},
 };
@@ -23,6 +36,7 @@ use crate::{
     auth::certificate::{ClientCertificate, Unreadable},
     config::Limits,
     grpc::methods,
+    service::CallService,
     telemetry::Peer,
     tls::{HandshakeError, Transport},
 };
@@ -44,9 +58,9 @@ const PENDING_RESETS: usize = 20;
 /// limit may begin with more streams than it allows.
 const ERROR_RESETS: usize = 256;
 
-/// What is made ready to be sent on one stream before the client has room for it, but for one
-/// message, which is made as a whole.
-const SEND_BUFFER: usize = 256 << 10;
+/// What of one call's answer is handed to the connection before it is sent: beside the message that
+/// comes next, all that a client who reads slowly makes us keep.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// How every connection is served.
 #[derive(Debug)]
@@ -62,10 +76,21 @@ pub(super) struct Connections<S> {
     shutdown: Shutdown,
 }
 
-/// A call that is running on a connection.
-struct Running(watch::Sender<usize>);
+/// What a connection does: whether it was ever used, how many calls run on it, and since when none
+/// does.
+#[derive(Debug)]
+struct Activity {
+    opened: Instant,
+    used: AtomicBool,
+    running: AtomicUsize,
+    /// When the last call ended, in milliseconds after `opened`.
+    last_end: AtomicU64,
+}
 
-impl<S: CallService> Connections<S> {
+/// A call that is running on a connection.
+struct Running(Arc<Activity>);
+
+impl<S: CallService<Body, Body: ResponseBody>> Connections<S> {
     pub fn new(
         security: Security,
         service: S,
@@ -80,11 +105,11 @@ impl<S: CallService> Connections<S> {
             .max_header_list_size(limits.max_header_list_bytes)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_timeout)
+            .max_send_buf_size(SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(ERROR_RESETS)
-            .max_send_buf_size(SEND_BUFFER);
+            .max_local_error_reset_streams(ERROR_RESETS);
         let Limits {
             handshake_timeout, first_call_timeout, response_timeout, idle_timeout, ..
         } = *limits;
@@ -103,11 +128,15 @@ impl<S: CallService> Connections<S> {
 
     /// Serves one connection to its end. What goes wrong is the client's affair, or the network's:
     /// it is logged for debugging and forgotten.
-    pub async fn run(&self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "the connection was gone at once");
-            return;
-        }
+    pub async fn run(&self, stream: net::TcpStream, peer: SocketAddr) {
+        let prepared = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream));
+        let stream = match prepared {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "the connection was gone at once");
+                return;
+            }
+        };
         let handshake = self.handshake(stream);
         let shaken = tokio::select! {
             shaken = handshake => shaken,
@@ -135,8 +164,8 @@ impl<S: CallService> Connections<S> {
         peer: SocketAddr,
         certificate: Option<Arc<ClientCertificate>>,
     ) {
-        let (sender, mut running) = watch::channel(0);
-        let service = self.service.clone();
+        let activity = Arc::new(Activity::begin());
+        let (active, service) = (Arc::clone(&activity), self.service.clone());
         let entrance = Entrance::new(self.pressure.clone());
         let response_timeout = self.response_timeout;
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -147,26 +176,32 @@ impl<S: CallService> Connections<S> {
             let path = request.uri().path();
             let arrival = (!counted_apart(path)).then(|| entrance.arrive());
             let streams = methods::streams(path);
-            let running = Running::new(&sender);
-            let answer = service.clone().oneshot(request.map(Body::new));
-            async move {
-                let entered = match arrival.map(Arrival::enter).transpose() {
-                    Ok(entered) => entered,
-                    Err(turned_away) => return Ok(turned_away.response().await),
-                };
-                let response = answer.await?;
-                if !streams {
-                    must_be_read_by(Instant::now() + response_timeout);
+            let running = Running::new(&active);
+            let service = service.clone();
+            // Nothing is done for a call until it has its turn on the thread.
+            let entered = lazy(move |_| match arrival.map(Arrival::enter).transpose() {
+                Err(turned_away) => Either::Left(turned_away.response()),
+                Ok(entered) => {
+                    let answer = service.call(request.map(Body::new));
+                    Either::Right(answer.map(move |response| {
+                        if !streams {
+                            must_be_read_by(Instant::now() + response_timeout);
+                        }
+                        let guard = (running, entered);
+                        response.map(|body| Answered::Service(Held::new(body, guard)))
+                    }))
                 }
-                Ok::<_, Infallible>(response.map(|body| held(body, (running, entered))))
-            }
+            });
+            entered.flatten().map(Ok::<_, Infallible>)
         });
+        let io = Gathering::over(io);
+        let transport = io.handle();
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
 
         let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
+            ended = driven(connection.as_mut(), &transport) => Some(ended),
             () = self.shutdown.draining() => None,
-            () = unused(&mut running, self.first_call_timeout, self.idle_timeout) => None,
+            () = activity.unused(self.first_call_timeout, self.idle_timeout) => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -174,8 +209,8 @@ impl<S: CallService> Connections<S> {
                 connection.as_mut().graceful_shutdown();
                 // A client that does not take part in the farewell is left without one.
                 tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = idle(&mut running, self.handshake_timeout) => Ok(()),
+                    ended = driven(connection.as_mut(), &transport) => ended,
+                    () = activity.idle_for(self.handshake_timeout) => Ok(()),
                 }
             }
         };
@@ -185,16 +220,58 @@ impl<S: CallService> Connections<S> {
     }
 }
 
+impl Activity {
+    fn begin() -> Self {
+        Self {
+            opened: Instant::now(),
+            used: AtomicBool::new(false),
+            running: AtomicUsize::new(0),
+            last_end: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until no call has come within `first`, the preface and the head of the request included,
+    /// or none has run for `period` after one.
+    async fn unused(&self, first: Duration, period: Duration) {
+        sleep(first).await;
+        if self.used.load(Ordering::Acquire) {
+            self.idle_for(period).await;
+        }
+    }
+
+    /// Waits until no call has run for `period`, from now on. Looks now and then, so that calls
+    /// wake nobody.
+    async fn idle_for(&self, period: Duration) {
+        let from = Instant::now();
+        loop {
+            if self.running.load(Ordering::Acquire) > 0 {
+                sleep(period).await;
+                continue;
+            }
+            let last_end = Duration::from_millis(self.last_end.load(Ordering::Acquire));
+            let end = from.max(self.opened + last_end) + period;
+            if Instant::now() >= end {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
 impl Running {
-    fn new(count: &watch::Sender<usize>) -> Self {
-        count.send_modify(|running| *running += 1);
-        Self(count.clone())
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.used.store(true, Ordering::Release);
+        activity.running.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(activity))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.send_modify(|running| *running -= 1);
+        let Activity { opened, used: _, running, last_end } = &*self.0;
+        let now = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        last_end.store(now, Ordering::Release);
+        running.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -203,23 +280,4 @@ impl Drop for Running {
 fn certificate<S>(io: &Transport<S>) -> Result<Option<Arc<ClientCertificate>>, Unreadable> {
     let certificate = io.peer_certificates().first();
     certificate.map(|der| ClientCertificate::from_der(der).map(Arc::new)).transpose()
-}
-
-/// Waits until no call has come within `first`, the preface and the head of the request included,
-/// or none has run for `period` after one.
-async fn unused(running: &mut watch::Receiver<usize>, first: Duration, period: Duration) {
-    if timeout(first, running.changed()).await.is_ok() {
-        idle(running, period).await;
-    }
-}
-
-/// Waits until no call has run for `period`.
-async fn idle(running: &mut watch::Receiver<usize>, period: Duration) {
-    loop {
-        // The sender lives in the connection's service, which outlives this wait.
-        let _ = running.wait_for(|running| *running == 0).await;
-        if timeout(period, running.changed()).await.is_err() {
-            return;
-        }
-    }
 }

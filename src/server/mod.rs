@@ -10,10 +10,12 @@ mod accept;
 mod assembly;
 mod audit_key;
 mod background;
+mod body;
 mod concurrency;
 mod connection;
 mod deadline;
 mod door;
+mod gathering;
 mod grpc_only;
 mod health;
 mod panics;
@@ -21,20 +23,18 @@ mod pressure;
 mod refusal;
 mod reload;
 mod room;
+mod services;
 mod shutdown;
 mod standing;
 mod subjects;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod workers;
 
-use std::{convert::Infallible, pin::Pin};
-
-use http::{Request, Response};
 use tonic::body::Body;
-use tower::Service;
 
-use crate::{config::Limits, telemetry::Telemetry};
+use crate::{config::Limits, service::CallService, telemetry::Telemetry};
 
 pub use self::{
     accept::{Security, serve},
@@ -43,6 +43,7 @@ pub use self::{
         ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
         REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, STREAM_SWEEP_INTERVAL, every, expire_in_time,
     },
+    body::ResponseBody,
     concurrency::Concurrency,
     deadline::Deadline,
     grpc_only::GrpcOnly,
@@ -54,30 +55,13 @@ pub use self::{
     subjects::Subjects,
 };
 
-/// A service as the layers see it: it always answers, if need be with an error.
-pub trait CallService:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<S> CallService for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
-/// What a layer's call gives.
-type CallFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
 /// Puts the layers that every call passes around a service, the outermost first.
-pub fn layered<S>(service: S, limits: &Limits) -> impl CallService + Sync + use<S>
+pub fn layered<S>(
+    service: S,
+    limits: &Limits,
+) -> impl CallService<Body, Body: ResponseBody> + use<S>
 where
-    S: CallService + Sync,
+    S: CallService<Body, Body: ResponseBody>,
 {
     let service = Concurrency::new(service, limits.max_concurrent_requests);
     let service =

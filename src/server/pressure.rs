@@ -29,7 +29,6 @@ use std::{
 
 use http::{HeaderMap, Response};
 use tokio::time::sleep;
-use tonic::body::Body;
 
 use super::refusal::Refusal;
 
@@ -249,8 +248,13 @@ impl Arrival {
 
 impl TurnedAway {
     /// What its client is told, when it is time.
+<<<<<<< HEAD
     pub async fn response(self) -> Response<Body> {
         if let Some(held) = self.0 {
+=======
+    pub async fn response<B: Default>(self) -> Response<B> {
+        if let Some(_held) = self.0 {
+>>>>>>> main
             // In a box: every call would carry the room for it.
             Box::pin(sleep(held.time())).await;
         }
@@ -283,10 +287,10 @@ impl Drop for UnderWay {
 }
 
 /// The same response every time, so its status is put into words once.
-fn turned_away() -> Response<Body> {
+fn turned_away<B: Default>() -> Response<B> {
     static HEADERS: LazyLock<HeaderMap> =
-        LazyLock::new(|| Refusal::Overloaded.response().headers().clone());
-    let mut response = Response::new(Body::empty());
+        LazyLock::new(|| Refusal::Overloaded.response::<()>().headers().clone());
+    let mut response = Response::new(B::default());
     *response.headers_mut() = HEADERS.clone();
     response
 }

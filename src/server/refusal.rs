@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use http_body::Frame;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status};
 
 use crate::grpc::status;
 
@@ -30,7 +30,7 @@ pub(super) enum Refusal<'a> {
 
 impl Refusal<'_> {
     /// As a response of its own: trailers only.
-    pub fn response(&self) -> Response<Body> {
+    pub fn response<B: Default>(&self) -> Response<B> {
         self.status().into_http()
     }
 

@@ -1,26 +1,23 @@
 //! No more calls at a time of one subject than leave room for the others.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{future::ready, sync::Arc};
 
+use futures_util::{FutureExt, future::Either};
 use http::{Request, Response};
-use pin_project_lite::pin_project;
 use tonic::body::Body;
-use tower::Service;
 
 use super::{
-    CallService,
-    concurrency::{counted_apart, held},
+    body::{Answered, Held, ResponseBody},
+    concurrency::counted_apart,
     pressure::Pressure,
     refusal::Refusal,
 };
-use crate::auth::{
-    Caller,
-    shares::{Share, Shares},
+use crate::{
+    auth::{
+        Caller,
+        shares::{Share, Shares},
+    },
+    service::CallService,
 };
 
 /// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call of a subject that has as many
@@ -34,17 +31,6 @@ pub struct Subjects<S> {
     inner: S,
     shares: Shares,
     pressure: Arc<Pressure>,
-}
-
-pin_project! {
-    /// The answer to a call that counts until the last of its response is sent, or the refusal.
-    #[derive(Debug)]
-    pub struct Counted<F> {
-        #[pin]
-        answer: Option<F>,
-        share: Option<Share>,
-        refusal: Option<Response<Body>>,
-    }
 }
 
 impl<S> Subjects<S> {
@@ -70,41 +56,20 @@ impl<S> Subjects<S> {
     }
 }
 
-impl<S: CallService> Service<Request<Body>> for Subjects<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Counted<S::Future>;
+impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Subjects<S> {
+    type Body = Answered<Held<S::Body, Option<Share>>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match self.share(&request) {
-            Ok(share) => Counted { answer: Some(self.inner.call(request)), share, refusal: None },
-            Err(refusal) => {
-                Counted { answer: None, share: None, refusal: Some(refusal.response()) }
-            }
-        }
-    }
-}
-
-impl<F> Future for Counted<F>
-where
-    F: Future<Output = Result<Response<Body>, Infallible>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let counted = self.project();
-        let Some(answer) = counted.answer.as_pin_mut() else {
-            let refusal = counted.refusal.take();
-            return Poll::Ready(Ok(refusal.expect("without an answer it was made with a refusal")));
+    fn call(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<S> {
+        let share = match self.share(&request) {
+            Ok(share) => share,
+            Err(refusal) => return Either::Left(ready(refusal.response())),
         };
-        let Ok(response) = ready!(answer.poll(cx));
-        Poll::Ready(Ok(match counted.share.take() {
-            Some(share) => response.map(|body| held(body, share)),
-            None => response,
-        }))
+        let answer = self.inner.call(request);
+        Either::Right(
+            answer.map(|response| response.map(|body| Answered::Service(Held::new(body, share)))),
+        )
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     certs::{self, CertsArgs},
     config::{self, LogFormat},
     domain::Revision,
+    service::FromTower,
     telemetry::{self, RequestInfo},
     tls::{ClientAuth, ServerTls, TlsConfig},
 };
@@ -75,12 +76,13 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let calls = Arc::new(Calls::default());
         let steered = calls.clone();
-        let service = service_fn(move |request| answer(steered.clone(), request));
+        let service = FromTower(service_fn(move |request| answer(steered.clone(), request)));
         let service = layered(service, &limits);
         let pressure = Arc::new(Pressure::new(Duration::from_secs(60)));
         let (trigger, told) = shutdown();
         let served = tokio::spawn(async move {
-            serve(vec![listener], security, service, &limits, pressure, told).await
+            let served = serve(vec![listener], security, service, &limits, pressure, 0, told);
+            served.await.unwrap();
         });
         Self { address, calls, trigger, served }
     }

@@ -54,7 +54,9 @@ impl RequestInfo {
         let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         let id = match given.filter(|id| is_safe(id)) {
             Some(id) => id.into(),
-            None => Uuid::new_v4().to_string().into(),
+            None => {
+                Arc::from(&*Uuid::new_v4().hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+            }
         };
         Self { id, subject: OnceLock::new(), revision: OnceLock::new() }
     }

@@ -1,6 +1,6 @@
 //! Events to bytes, and bytes to messages of bounded size.
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 
 use crate::{
@@ -13,40 +13,39 @@ use crate::{
 /// A message takes no more events than this, and none after it weighs so many bytes: what one
 /// stream has in memory.
 const MAX_EVENTS: usize = 512;
-const MAX_BYTES: usize = 256 << 10;
+const MAX_BYTES: usize = 32 << 10;
 
-/// A message in the making.
+/// What stands before a message on the wire: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// A message in the making, or messages that were made for everybody.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     events: Vec<Bytes>,
     bytes: usize,
     last: Revision,
+    /// What is sent instead, as it is.
+    shared: Option<Bytes>,
 }
 
 impl Batch {
-    pub const fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
     /// The revision of the last event, if there is one.
     pub fn last(&self) -> Option<Revision> {
-        (!self.is_empty()).then_some(self.last)
+        (!self.events.is_empty()).then_some(self.last)
     }
 
-    /// The message, from a watcher that has told everything up to `progress`; `None` while it
-    /// tells the state. `more` if the last revision of which there were events goes on.
-    pub fn finish(
-        self,
-        progress: Option<Revision>,
-        more: bool,
-        synced: bool,
-    ) -> WatchAllowedPartnersResponse {
-        WatchAllowedPartnersResponse {
+    /// What goes to the client, from a watcher that has told everything up to `progress`; `None`
+    /// while it tells the state. `more` if the last revision of which there were events goes on.
+    pub fn finish(self, progress: Option<Revision>, more: bool, synced: bool) -> Bytes {
+        if let Some(shared) = self.shared {
+            return shared;
+        }
+        framed(&WatchAllowedPartnersResponse {
             events: self.events,
             progress_revision: progress.map_or(0, Revision::as_i64),
             more_of_this_revision: more,
             synced,
-        }
+        })
     }
 }
 
@@ -62,8 +61,30 @@ impl Sink for Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.events.len() >= MAX_EVENTS || self.bytes >= MAX_BYTES
+        self.shared.is_some() || self.events.len() >= MAX_EVENTS || self.bytes >= MAX_BYTES
     }
+
+    fn is_empty(&self) -> bool {
+        self.shared.is_none() && self.events.is_empty()
+    }
+
+    fn into_message(self, revision: Revision) -> Bytes {
+        self.finish(Some(revision), false, false)
+    }
+
+    fn take_messages(&mut self, messages: Bytes) {
+        self.shared = Some(messages);
+    }
+}
+
+/// The message as gRPC has it on the wire, not compressed.
+fn framed(message: &WatchAllowedPartnersResponse) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    frame.put_u8(0);
+    frame.put_u32(length.try_into().expect("little more than the largest event"));
+    message.encode(&mut frame).expect("there is room for all of it");
+    frame.freeze()
 }
 
 fn encoded(event: &Event<'_>) -> Bytes {

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
@@ -11,8 +12,7 @@ use crate::{
     auth::{Caller, layer::Rejection},
     domain::Revision,
     grpc::status,
-    proto::watch::WatchAllowedPartnersResponse,
-    registry::watch::{Stop, Watcher},
+    registry::watch::{Sink as _, Stop, Watcher},
 };
 
 /// No timer is set nearer or further ahead.
@@ -39,7 +39,8 @@ pub(super) struct Feed {
     _place: Place,
 }
 
-type Message = Result<WatchAllowedPartnersResponse, Status>;
+/// What goes to the client next: a message on the wire, or several.
+type Message = Result<Bytes, Status>;
 
 impl Feed {
     pub fn new(
@@ -91,10 +92,14 @@ impl Feed {
         }
         let mut batch = Batch::default();
         loop {
-            if self.standing.is_draining() {
+            // What it rests on does not change unheard, but for the time.
+            let rung = self.watcher.hears();
+            if rung && self.standing.is_draining() {
                 return self.leave();
             }
-            self.check()?;
+            if rung || Instant::now() >= self.good_until {
+                self.check()?;
+            }
             let stop = self.watcher.advance(&mut batch)?;
             let synced = stop == Stop::Synced;
             if !batch.is_empty() || synced || self.owes_progress() {
@@ -128,7 +133,7 @@ impl Feed {
         finished || Instant::now() >= self.progress_due
     }
 
-    fn message(&mut self, batch: Batch, synced: bool) -> WatchAllowedPartnersResponse {
+    fn message(&mut self, batch: Batch, synced: bool) -> Bytes {
         self.progress_due = Instant::now() + self.progress_interval;
         let progress = self.watcher.progress();
         self.unfinished = batch

@@ -6,15 +6,17 @@
 mod encode;
 mod feed;
 mod places;
+mod ready;
 mod streams;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::stream;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use self::feed::Feed;
-pub use self::streams::Streams;
+pub use self::{ready::ready, streams::Streams};
 use super::{
     call::{begin, identity},
     parse::{Broken, complete},
@@ -31,9 +33,8 @@ use crate::{
     registry::watch::{Start, WatchQuery},
 };
 
-/// The messages of one watch.
-pub type WatchStream =
-    Pin<Box<dyn futures_util::Stream<Item = Result<WatchAllowedPartnersResponse, Status>> + Send>>;
+/// The messages of one watch, so far as they are tonic's to encode: none. See [`ready`].
+pub type WatchStream = stream::Empty<Result<WatchAllowedPartnersResponse, Status>>;
 
 /// How often a stream tells of progress, unless it is told.
 const PROGRESS: Duration = Duration::from_secs(30);
@@ -80,7 +81,9 @@ impl Partners {
         // What is wrong with the start is the answer, not the first message.
         feed.start().await?;
         let revision = self.registry.revision();
-        Ok(begun.response(self.streams.stream(feed), revision))
+        let mut response = begun.response(stream::empty(), revision);
+        ready::send_as_it_is(&mut response, self.streams.stream(feed));
+        Ok(response)
     }
 }
 

@@ -11,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::stream;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
 use tonic::Status;
 
 use super::{
-    Standing, WatchStream,
+    Standing,
     feed::Feed,
     places::{Place, Places},
 };
@@ -80,12 +81,15 @@ impl Streams {
         &self.standing
     }
 
-    /// The messages of `feed`.
-    pub(super) fn stream(&self, feed: Feed) -> WatchStream {
+    /// The messages of `feed`, as they go on the wire.
+    pub(super) fn stream(
+        &self,
+        feed: Feed,
+    ) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
         let couch = Arc::new(Couch::default());
         couch.rest(Box::new(feed));
         self.all.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&couch));
-        Box::pin(stream::unfold(couch, |couch| async {
+        stream::unfold(couch, |couch| async {
             let mut feed = match couch.take() {
                 Rest::Away => return None,
                 Rest::Ended(end) => return Some((Err(end), couch)),
@@ -96,7 +100,7 @@ impl Streams {
                 couch.rest(feed);
             }
             Some((message, couch))
-        }))
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use tokio::sync::watch as bell;
 
 use event::Telling;
@@ -55,12 +56,21 @@ pub enum Start {
 }
 
 /// What takes the events of a stream.
-pub trait Sink {
+pub trait Sink: Default {
     /// Takes the next event.
     fn take(&mut self, event: Event<'_>);
 
     /// Whether it wants no more for now.
     fn is_full(&self) -> bool;
+
+    /// Whether it has taken nothing yet.
+    fn is_empty(&self) -> bool;
+
+    /// The message that tells of all it has taken, which is the whole of this revision.
+    fn into_message(self, revision: Revision) -> Bytes;
+
+    /// Takes messages as [`Sink::into_message`] makes them. It wants no more then.
+    fn take_messages(&mut self, messages: Bytes);
 }
 
 /// Why a watcher stopped going forward.
@@ -85,6 +95,8 @@ pub struct Watcher {
     call: Call,
     filter: Filter<AllowedPartner>,
     bell: bell::Receiver<Revision>,
+    /// The revision that the bell rang with when it was last listened to: as far as is told.
+    heard: Revision,
     /// Everything up to here has been told, or lies before the start.
     position: Revision,
     /// What the caller may see by the roles at `position`.
@@ -147,7 +159,10 @@ impl Registry {
         call: Call,
         query: WatchQuery,
     ) -> Result<Watcher, Error> {
-        let bell = self.current.bell.subscribe();
+        let mut bell = self.current.bell.subscribe();
+        let heard = *bell.borrow();
+        // Whatever was so at the permit is looked at once more before anything is told.
+        bell.mark_changed();
         let state = self.snapshot();
         let now = Arc::new(Sight::under(state.policy(), &call));
         let oldest = state.oldest_revision();
@@ -163,6 +178,7 @@ impl Registry {
             call,
             filter: query.filter,
             bell,
+            heard,
             position,
             then: Arc::clone(&now),
             now,
@@ -180,7 +196,7 @@ impl Watcher {
     pub fn progress(&self) -> Option<Revision> {
         match self.stage {
             Stage::State(_) => None,
-            Stage::Start => Some(self.position.min(*self.bell.borrow())),
+            Stage::Start => Some(self.position.min(self.heard)),
             // What is there to be told is there a moment before the bell rings.
             Stage::Between | Stage::Entry(_) => Some(self.position),
         }
@@ -191,6 +207,17 @@ impl Watcher {
         // The log in memory may already begin after a revision for which the bell has yet to ring.
         let base = self.registry.current.tail.load().base().min(*self.bell.borrow());
         matches!(self.stage, Stage::Start | Stage::Between) && self.position < base
+    }
+
+    /// Whether the bell has rung since this was last asked. What happened up to then may be told
+    /// once the right to it has been looked at.
+    pub fn hears(&mut self) -> bool {
+        // The sender lives in the registry, which this holds.
+        let rung = self.bell.has_changed().is_ok_and(|rung| rung);
+        if rung {
+            self.heard = *self.bell.borrow_and_update();
+        }
+        rung
     }
 
     /// Takes note of the roles in force now.
@@ -205,18 +232,19 @@ impl Watcher {
         Ok(())
     }
 
-    /// Waits for something new in the log, or about what the stream rests on.
+    /// Waits for something new in the log, or about what the stream rests on, to be heard.
     pub async fn rung(&mut self) {
         // The sender lives in the registry, which this holds.
         let _ = self.bell.changed().await;
+        self.bell.mark_changed();
     }
 
-    /// Tells the sink what comes next.
+    /// Tells the sink what comes next, up to what was last heard of.
     ///
     /// # Errors
     /// [`Kind::Internal`] if the log contradicts itself.
     pub fn advance(&mut self, sink: &mut impl Sink) -> Result<Stop, Error> {
-        let last = *self.bell.borrow_and_update();
+        let last = self.heard;
         let mut looks = LOOKS;
         loop {
             if sink.is_full() {
@@ -237,6 +265,7 @@ impl Watcher {
                     };
                     self.then = Arc::new(Sight::under(&policy, &self.call));
                 }
+                Stage::Between if self.tells_shared(last, sink) => return Ok(Stop::Full),
                 Stage::Between => match self.next_entry() {
                     Some(entry) => self.begin(entry)?,
                     None => return Ok(Stop::Behind),
@@ -267,6 +296,42 @@ impl Watcher {
             return Some(entry);
         }
         self.registry.current.tail.load().next(self.position).cloned()
+    }
+
+    /// Tells of what comes next in messages that everybody shares who sees all partners, if this
+    /// stream is one of those and has nothing else to tell first.
+    fn tells_shared<S: Sink>(&mut self, last: Revision, sink: &mut S) -> bool {
+        if !self.sees_everything() || !sink.is_empty() || !self.replayed.is_empty() {
+            return false;
+        }
+        let tail = self.registry.current.tail.load();
+        let entry = tail.next(self.position).filter(|entry| self.then.is_under(entry.policy()));
+        let message = |entry: &Arc<Entry>| self.shared_message::<S>(entry);
+        let messages = entry.and_then(|entry| tail.messages(entry, last, &message));
+        let Some((messages, position)) = messages else { return false };
+        sink.take_messages(messages);
+        self.position = position;
+        true
+    }
+
+    /// Whether its filter and its caller's roles, then and now, leave no partner out.
+    fn sees_everything(&self) -> bool {
+        self.filter.is_empty() && self.then.is_everything() && self.now.is_everything()
+    }
+
+    /// The message of an entry as everybody is told of it who sees all partners; `None` if it is too
+    /// much for one.
+    fn shared_message<S: Sink>(&self, entry: &Arc<Entry>) -> Option<Bytes> {
+        let of_partner = |change: &Change| matches!(change, Change::Partner { .. });
+        // What is seen of the settings depends on more.
+        if !entry.commit().changes.iter().all(of_partner) {
+            return None;
+        }
+        let mut sink = S::default();
+        let before = Arc::clone(&self.then);
+        let mut reading = Reading { entry: Arc::clone(entry), change: 0, before, turn: None };
+        let whole = self.tell_entry(&mut reading, &mut sink, &mut { LOOKS });
+        (whole && !sink.is_empty()).then(|| sink.into_message(entry.commit().revision))
     }
 
     fn begin(&mut self, entry: Arc<Entry>) -> Result<(), Error> {

@@ -55,6 +55,11 @@ impl Sight {
         self.partners.as_ref().is_some_and(|permit| permit.covers(partner))
     }
 
+    /// Whether all partners can be seen.
+    pub fn is_everything(&self) -> bool {
+        self.partners.as_ref().is_some_and(|permit| permit.reach().is_everything())
+    }
+
     pub const fn settings(&self) -> bool {
         self.settings.is_some()
     }
