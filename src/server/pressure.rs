@@ -65,8 +65,11 @@ const CERTAIN: u64 = ALL;
 const STRIDE: u32 = 0x9E37_79B9;
 
 /// How long the answer to a call that is turned away is held back if its client has others under
-/// way. Less than it is told to wait in any case.
-const HOLD: Duration = Duration::from_millis(200);
+/// way: so much at least, in milliseconds. Less than it is told to wait in any case.
+const HOLD: u64 = 100;
+
+/// And up to so much more, so that those who are held back do not come again all at once.
+const HOLD_SPREAD: u64 = 200;
 
 /// So many are held back at a time, at about a kilobyte each; others are answered at once.
 const MOST_HELD: u32 = 10_000;
@@ -180,8 +183,11 @@ impl Pressure {
         let odds = self.odds.load(Relaxed);
         if overdue > PAUSE || mean <= self.target {
             self.long_since.store(0, Relaxed);
-            let fewer = if overdue > PAUSE { 0 } else { odds - odds / 8 };
-            self.odds.store(if fewer < LEAST / 2 { 0 } else { fewer }, Relaxed);
+            // By as much as the wait is shorter, but no more than to the half.
+            let fewer = odds * mean.max(self.target / 2) / self.target.max(1);
+            let fewer = fewer.min(odds - odds / 16);
+            let none = overdue > PAUSE || fewer < LEAST / 2;
+            self.odds.store(if none { 0 } else { fewer }, Relaxed);
             return;
         }
         let since = match self.long_since.load(Relaxed) {
@@ -242,10 +248,15 @@ impl Arrival {
 
 impl TurnedAway {
     /// What its client is told, when it is time.
+<<<<<<< HEAD
+    pub async fn response(self) -> Response<Body> {
+        if let Some(held) = self.0 {
+=======
     pub async fn response<B: Default>(self) -> Response<B> {
         if let Some(_held) = self.0 {
+>>>>>>> main
             // In a box: every call would carry the room for it.
-            Box::pin(sleep(HOLD)).await;
+            Box::pin(sleep(held.time())).await;
         }
         turned_away()
     }
@@ -255,6 +266,11 @@ impl Held {
     fn new(entrance: &Arc<Entrance>) -> Option<Self> {
         let held = Self(Arc::clone(entrance));
         (entrance.pressure.held.fetch_add(1, Relaxed) < MOST_HELD).then_some(held)
+    }
+
+    fn time(&self) -> Duration {
+        let dice = u64::from(self.0.pressure.dice.fetch_add(STRIDE, Relaxed));
+        Duration::from_millis(HOLD + (dice * HOLD_SPREAD >> 32))
     }
 }
 

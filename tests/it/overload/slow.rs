@@ -29,8 +29,8 @@ async fn a_tls_handshake_that_dribbles_is_cut() {
     let server =
         TestServer::builder().limits(|limits| limits.handshake_timeout = SOON).start().await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
-    // A record of 512 bytes is announced, and they come one by one.
-    stream.write_all(b"\x16\x03\x01\x02\x00").await.unwrap();
+    // A record of 16 KiB is announced, and they come one by one.
+    stream.write_all(b"\x16\x03\x01\x40\x00").await.unwrap();
     in_time(async {
         let mut ticks = interval(DRIBBLE);
         loop {
