@@ -62,8 +62,9 @@ struct WatchCreateRequest {
 /// field of its revision.
 const REVISION: [u32; 3] = [11, 2, 3];
 
-/// Starts it and fills it; or says why not.
-pub async fn start() -> Result<Subject, String> {
+/// Starts it and fills it; or says why not. Its streams are told what was there `before` too, if that
+/// is asked for.
+pub async fn start(before: bool) -> Result<Subject, String> {
     if Command::new("etcd").arg("--version").output().is_err() {
         return Err("etcd is not in the path (Debian: etcd-server)".to_owned());
     }
@@ -86,9 +87,13 @@ pub async fn start() -> Result<Subject, String> {
     }
     let protocol = Protocol {
         write: |caller, number| Box::pin(write(caller, number)),
-        follow: |line, after| Box::pin(follow(line, after)),
+        follow: match before {
+            true => |line, after| Box::pin(follow(line, after, true)),
+            false => |line, after| Box::pin(follow(line, after, false)),
+        },
     };
-    Ok(Subject::new("etcd", protocol, client, None, process, folder))
+    let name = if before { "etcd, prev_kv" } else { "etcd" };
+    Ok(Subject::new(name, protocol, client, None, process, folder))
 }
 
 async fn write(caller: Caller, number: u64) -> i64 {
@@ -99,13 +104,12 @@ async fn write(caller: Caller, number: u64) -> i64 {
     answer.header.expect("every answer has one").revision
 }
 
-async fn follow(line: Line, after: i64) -> Told {
+async fn follow(line: Line, after: i64, prev_kv: bool) -> Told {
     let create_request = Some(WatchCreateRequest {
         key: b"/partners/".to_vec(),
         range_end: b"/partners0".to_vec(),
         start_revision: after + 1,
-        // An event of partnerd has what was there before, too.
-        prev_kv: true,
+        prev_kv,
     });
     line.told(WATCH, &WatchRequest { create_request }, More::Perhaps, &REVISION).await
 }

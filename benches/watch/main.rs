@@ -3,7 +3,8 @@
 //! `cargo bench --bench watch` starts partnerd and, if it is in the path, etcd; opens the streams
 //! of both; and has both followed in turn, so that whatever else the machine does falls on both
 //! alike. It prints its tables and puts them into `docs/performance.md`. `cargo bench --bench watch
-//! -- quick` does less of everything and leaves the page alone.
+//! -- quick` does less of everything, `-- before` has etcd tell what was there before too, as
+//! partnerd does; both leave the page alone.
 
 #[path = "../million/data.rs"]
 #[allow(dead_code, reason = "the other measurement uses all of it")]
@@ -47,22 +48,24 @@ const QUICK: Effort = Effort { streams: 200, connections: 10, rounds: 2, seconds
 const CORES: [&str; 2] = ["0", "1"];
 
 fn main() -> ExitCode {
+    let (mut effort, mut before) = (FULL, false);
     // Cargo itself adds `--bench`.
-    let wanted = env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let effort = match wanted.as_deref() {
-        None => FULL,
-        Some("quick") => QUICK,
-        Some(_) => {
-            eprintln!("give `quick`, or nothing");
-            return ExitCode::FAILURE;
+    for wanted in env::args().skip(1).filter(|argument| !argument.starts_with("--")) {
+        match wanted.as_str() {
+            "quick" => effort = QUICK,
+            "before" => before = true,
+            _ => {
+                eprintln!("give `quick`, `before`, both or nothing");
+                return ExitCode::FAILURE;
+            }
         }
-    };
+    }
     subject::pin_clients();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the system lets a process wait for sockets");
-    let report = runtime.block_on(measured(effort));
+    let report = runtime.block_on(measured(effort, before));
     println!("{report}");
-    let full = effort.streams == FULL.streams;
+    let full = effort.streams == FULL.streams && !before;
     match (full, report.sides.len()) {
         (true, 2) => report.publish(),
         (true, _) => eprintln!("the page is left alone: etcd did not take part"),
@@ -71,9 +74,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn measured(effort: Effort) -> Report {
+async fn measured(effort: Effort, before: bool) -> Report {
     let mut subjects = vec![partnerd_server::start().await];
-    match etcd::start().await {
+    match etcd::start(before).await {
         Ok(etcd) => subjects.push(etcd),
         Err(why) => eprintln!("NOT COMPARED: {why}"),
     }

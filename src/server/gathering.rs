@@ -137,3 +137,94 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathering<T> {
         Pin::new(&mut outbox.transport).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, pin::pin};
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// Keeps what is written, write by write, and fails as it is told.
+    #[derive(Default)]
+    struct Paper {
+        writes: Vec<Vec<u8>>,
+        failures: VecDeque<io::ErrorKind>,
+    }
+
+    impl AsyncWrite for Paper {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if let Some(failure) = self.failures.pop_front() {
+                return Poll::Ready(Err(failure.into()));
+            }
+            self.writes.push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn lengths(paper: &Gathering<Paper>) -> Vec<usize> {
+        paper.outbox().transport.writes.iter().map(Vec::len).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_in_one_turn_goes_out_as_one_write() {
+        let mut paper = Gathering::over(Paper::default());
+        let handle = paper.handle();
+        let connection = pin!(async {
+            for part in [&b"one "[..], b"two ", &[b'x'; 10_000]] {
+                paper.write_all(part).await.unwrap();
+                paper.flush().await.unwrap();
+                assert_eq!(lengths(&paper), [0; 0]);
+            }
+            tokio::task::yield_now().await;
+            assert_eq!(lengths(&paper), [10_008]);
+            paper.write_all(b"three").await.unwrap();
+        });
+        driven(connection, &handle).await;
+        assert_eq!(lengths(&handle), [10_008, 5]);
+        assert!(handle.outbox().transport.writes[0].starts_with(b"one two xx"));
+    }
+
+    #[tokio::test]
+    async fn more_than_there_is_room_for_goes_out_in_order_before_the_turn_is_over() {
+        let mut paper = Gathering::over(Paper::default());
+        let handle = paper.handle();
+        let bytes: Vec<u8> = (0..5 * ROOM / 2).map(|number| (number % 251) as u8).collect();
+        let connection = pin!(async {
+            for part in bytes.chunks(10_000) {
+                paper.write_all(part).await.unwrap();
+            }
+            paper.shutdown().await.unwrap();
+            assert_eq!(paper.outbox().transport.writes.concat(), bytes);
+        });
+        driven(connection, &handle).await;
+        assert!(lengths(&handle).iter().all(|length| *length <= ROOM));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_after_the_turn_is_told_in_the_next() {
+        let failures = VecDeque::from([io::ErrorKind::BrokenPipe]);
+        let mut paper = Gathering::over(Paper { failures, ..Paper::default() });
+        let handle = paper.handle();
+        let connection = pin!(async {
+            paper.write_all(b"lost").await.unwrap();
+            tokio::task::yield_now().await;
+            paper.flush().await
+        });
+        let failed = driven(connection, &handle).await.unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

@@ -181,6 +181,75 @@ fn told(watcher: &mut Watcher) -> Vec<String> {
     notes.0
 }
 
+/// The messages that the watcher is given ready to be sent.
+fn shared(watcher: &mut Watcher) -> Vec<Bytes> {
+    #[derive(Default)]
+    struct Shared(Notes, Option<Bytes>);
+
+    impl Sink for Shared {
+        fn take(&mut self, event: Event<'_>) {
+            self.0.take(event);
+        }
+
+        fn is_full(&self) -> bool {
+            self.1.is_some()
+        }
+
+        fn is_empty(&self) -> bool {
+            self.0.is_empty() && self.1.is_none()
+        }
+
+        fn into_message(self, revision: Revision) -> Bytes {
+            self.0.into_message(revision)
+        }
+
+        fn take_messages(&mut self, messages: Bytes) {
+            self.1 = Some(messages);
+        }
+    }
+
+    watcher.hears();
+    watcher.renew().unwrap();
+    let mut all = Vec::new();
+    loop {
+        let mut sink = Shared::default();
+        let stop = watcher.advance(&mut sink).unwrap();
+        all.extend(sink.1);
+        if stop == Stop::Bell {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn streams_that_see_everything_are_given_the_same_bytes_and_others_never_are() {
+    let rig = Rig::new(&watching(&[]));
+    let after = |number| rig.watch(Start::After(Revision::new(number)));
+    let (mut first, mut second, mut late) = (after(0), after(0), after(1));
+    let filter = Filter::parse("owner = \"nobody\"").unwrap();
+    let mut filtered = rig.watch(Start::After(Revision::new(0)));
+    filtered.filter = filter;
+    (1..=3).for_each(|number| rig.put(&format!("p{number}.in.example")));
+    let messages = shared(&mut first);
+    let expected = "1 Added p1.in.example after\n2 Added p2.in.example after\n\
+                    3 Added p3.in.example after\n";
+    assert_eq!(messages.concat(), expected.as_bytes());
+    let places = |messages: &[Bytes]| messages.iter().map(|it| it.as_ptr()).collect::<Vec<_>>();
+    assert_eq!(places(&shared(&mut second)), places(&messages));
+    // Whoever is further begins within them.
+    let rest = shared(&mut late);
+    assert_eq!(rest[0].as_ptr(), messages[0][28..].as_ptr());
+    assert_eq!(late.progress(), Some(Revision::new(3)));
+    assert!(shared(&mut filtered).is_empty());
+    // Under roles that leave something out there is nothing to share, nor once more before them.
+    rig.turn(&watching(&["*.in.example"]));
+    rig.put("p4.in.example");
+    assert!(shared(&mut first).is_empty());
+    let mut lagging = rig.watch(Start::After(Revision::new(0)));
+    assert!(shared(&mut lagging).is_empty());
+    assert_eq!(lagging.progress(), Some(Revision::new(5)));
+}
+
 #[test]
 fn what_leaves_or_enters_the_sight_is_removed_or_added_at_the_change_of_the_roles() {
     let rig = Rig::new(&watching(&[]));
