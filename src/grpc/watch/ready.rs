@@ -6,11 +6,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, future, stream};
+use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tonic::{Code, Response, Status, body::Body};
+use tonic::{Response, Status, body::Body};
 
 /// What is to be sent instead of the response's own body.
 #[derive(Clone)]
@@ -35,10 +35,9 @@ pub fn ready(mut response: http::Response<Body>) -> http::Response<Body> {
     }
 }
 
-/// The messages, and trailers that say how they ended.
+/// The messages, and trailers that say how they ended: they end with a status, whichever it is.
 fn body(messages: impl Stream<Item = Result<Bytes, Status>> + Send + 'static) -> Body {
-    let end = stream::once(future::ready(Err(Status::new(Code::Ok, ""))));
-    let frames = messages.chain(end).map(|message| match message {
+    let frames = messages.map(|message| match message {
         Ok(bytes) => Ok(Frame::data(bytes)),
         Err(status) => trailers(&status).map(Frame::trailers),
     });
