@@ -18,9 +18,10 @@ mod role_requests;
 pub mod roles;
 pub mod settings;
 pub mod status;
+mod tenure;
 pub mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::service::Routes;
 
@@ -49,6 +50,21 @@ pub struct Limits {
     pub max_watch_streams: usize,
     /// The most watch streams of one subject.
     pub max_watch_streams_per_subject: usize,
+    /// What backups and restores may take.
+    pub transfers: TransferLimits,
+}
+
+/// What backups and restores may take.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferLimits {
+    /// The most backups at a time.
+    pub max_backups: usize,
+    /// How long a backup may not be read on, or a restore not be sent on.
+    pub patience: Duration,
+    /// The largest backup that is restored, in bytes.
+    pub max_restore_bytes: usize,
+    /// The most resources that a restore changes.
+    pub max_restore_changes: usize,
 }
 
 impl Default for Limits {
@@ -58,6 +74,12 @@ impl Default for Limits {
             max_batch_items: 1_000,
             max_watch_streams: 10_000,
             max_watch_streams_per_subject: 1_000,
+            transfers: TransferLimits {
+                max_backups: 2,
+                patience: Duration::from_secs(60),
+                max_restore_bytes: 256 << 20,
+                max_restore_changes: 100_000,
+            },
         }
     }
 }
@@ -66,6 +88,7 @@ impl Default for Limits {
 pub fn routes(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Routes {
     let most = limits.max_message_bytes;
     let registry = || Arc::clone(registry);
+    let standing = Arc::clone(streams.standing());
     let mut routes = Routes::builder();
     routes
         .add_service(
@@ -87,8 +110,12 @@ pub fn routes(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -
             AuditServiceServer::new(audit::Audit::new(registry())).max_decoding_message_size(most),
         )
         .add_service(
-            MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
-                .max_decoding_message_size(most),
+            MaintenanceServiceServer::new(maintenance::Maintenance::new(
+                registry(),
+                standing,
+                limits.transfers,
+            ))
+            .max_decoding_message_size(most),
         )
         .add_service(
             ReplicaServiceServer::new(replicas::Replicas::new(registry()))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Committed, Error, Kind, Registry, Snapshot,
+    listing::MAX_PAGE_BYTES,
     pages::{PageToken, query_digest},
 };
 use crate::{
@@ -152,21 +153,30 @@ impl Registry {
             text => PageToken::decode(text, digest)?.after.parse().unwrap_or(0),
         };
         let snapshot = self.snapshot();
-        let mut entries = Vec::new();
-        let mut looked_at = 0;
-        while looked_at < MOST_LOOKED_AT && entries.len() < query.page_size {
+        let mut entries: Vec<AuditEntry> = Vec::new();
+        let (mut looked_at, mut weight, mut full) = (0, 0, false);
+        while looked_at < MOST_LOOKED_AT && !full {
             let block = self.block(place, query.newest_first)?;
             if block.is_empty() {
                 return Ok(AuditPage { entries, next: None, revision: snapshot.revision() });
             }
             for entry in block {
-                if entries.len() == query.page_size {
+                let found =
+                    is_visible(&entry, permit.reach(), &snapshot) && query.filter.matches(&entry);
+                let heavier = weight + entry.weight();
+                if found && !entries.is_empty() && heavier > MAX_PAGE_BYTES {
+                    full = true;
                     break;
                 }
                 place = entry.sequence;
                 looked_at += 1;
-                if is_visible(&entry, permit.reach(), &snapshot) && query.filter.matches(&entry) {
+                if found {
+                    weight = heavier;
                     entries.push(entry);
+                    full = entries.len() == query.page_size;
+                    if full {
+                        break;
+                    }
                 }
             }
         }
@@ -198,7 +208,7 @@ impl Registry {
         kept: Vec<Checkpoint>,
     ) -> Result<Verification, Error> {
         let revision = self.revision();
-        let public_key = self.audit_key;
+        let public_key = self.audit_key.public_key();
         let end = *self.current.audit.borrow();
         let verification = |fault, walk: Option<&Walk>| Verification {
             fault,

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod audit_log;
+pub mod backup;
 pub mod draft;
 pub mod error;
 pub mod expiry;
@@ -17,6 +18,7 @@ mod memory;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
+pub mod restore;
 pub mod retention;
 pub mod revocations;
 pub mod roles;
@@ -46,7 +48,7 @@ use crate::{
     auth::{Permit, Policy, permit::ReadStatus, sightings::Sightings},
     domain::{
         DomainName, Revision,
-        audit::{ChainHead, PublicKey, SigningKey},
+        audit::{ChainHead, SigningKey},
         revocation::Revocations,
     },
     store::{Store, StoreError},
@@ -111,7 +113,9 @@ pub struct Registry {
     replays: Arc<Semaphore>,
     replicas: Replicas,
     sightings: Sightings,
-    audit_key: PublicKey,
+    /// One restore at a time, since all of it is in memory.
+    restoring: Arc<Semaphore>,
+    audit_key: SigningKey,
     start_time: Timestamp,
 }
 
@@ -207,7 +211,7 @@ impl Registry {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let replays = Arc::new(Semaphore::new(cores));
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
-        let (retention, audit_key) = (options.retention, options.audit_key.public_key());
+        let (retention, audit_key) = (options.retention, options.audit_key.clone());
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
         Ok(Self {
             store,
@@ -218,6 +222,7 @@ impl Registry {
             replays,
             replicas,
             sightings: Sightings::default(),
+            restoring: Arc::new(Semaphore::new(1)),
             audit_key,
             start_time: Timestamp::now(),
         })
@@ -253,6 +258,11 @@ impl Registry {
         let mut bell = self.current.bell.subscribe();
         // The sender lives in `self`, so the channel cannot close while this borrow lasts.
         let _ = bell.wait_for(|visible| *visible >= revision).await;
+    }
+
+    /// What rings with every commit, and when what a call rests on may have changed.
+    pub fn bell(&self) -> bell::Receiver<Revision> {
+        self.current.bell.subscribe()
     }
 
     /// Wakes every stream although nothing was committed: what it rests on may have changed.

@@ -29,7 +29,7 @@ use crate::{
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     domain::audit::{Actor, Event},
-    grpc::{self, watch::Streams},
+    grpc::{self, TransferLimits, watch::Streams},
     registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
@@ -216,6 +216,12 @@ impl Assembly {
             max_batch_items: self.limits.max_batch,
             max_watch_streams: self.limits.max_watch_streams,
             max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
+            transfers: TransferLimits {
+                max_backups: self.limits.max_backups,
+                patience: self.limits.transfer_patience,
+                max_restore_bytes: self.limits.max_restore_bytes,
+                max_restore_changes: self.limits.max_restore_changes,
+            },
         };
         let standing = StreamStanding::new(self.verifier.clone(), shutdown.clone());
         tasks.spawn(standing.clone().ring(self.registry.clone()));

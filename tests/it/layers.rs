@@ -59,7 +59,7 @@ const ROOMS: &[Room] = &[
     room("proto", &[], &["tokio", "sled"]),
     room("grpc", &["proto", "domain", "auth", "registry", "telemetry"], &["sled"]),
     room("client", &["proto", "domain"], &["sled"]),
-    room("cli", &["proto", "domain", "client"], &["sled"]),
+    room("cli", &["proto", "domain", "client", "files"], &["sled"]),
     room("agent", &["proto", "domain", "client", "files", "systemd"], &["sled"]),
     room("files", &[], WIRE),
     room("systemd", &[], WIRE),

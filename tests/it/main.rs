@@ -7,6 +7,7 @@ mod harness;
 mod access;
 mod agent;
 mod audit;
+mod backup;
 mod cli;
 mod cli_files;
 mod cli_roles;

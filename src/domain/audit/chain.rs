@@ -115,6 +115,7 @@ mod tests {
     use crate::domain::{
         Revision,
         audit::{Actor, FieldChange, Refusal, ResourceChange, SigningKey, Verb},
+        backup::{Origin, Restored},
     };
 
     /// Ten entries of every kind, the fifth and the tenth of them checkpoints.
@@ -127,6 +128,8 @@ mod tests {
                 5 | 10 => Event::Checkpoint(key.sign(head, Timestamp::UNIX_EPOCH)),
                 3 => Event::LoginFailure(refusal()),
                 4 => Event::Denial(refusal()),
+                6 => Event::Backup { revision: Revision::new(5), records: 3 },
+                7 => Event::Restore { origin: origin(), restored: Restored::default() },
                 9 => Event::Stop,
                 _ => Event::Commit { changes: vec![change()] },
             };
@@ -135,6 +138,10 @@ mod tests {
             entries.push(AuditEntry::after(head, Timestamp::UNIX_EPOCH, actor, revision, event));
         }
         entries
+    }
+
+    fn origin() -> Origin {
+        Origin { revision: Revision::new(5), time: Timestamp::UNIX_EPOCH, digest: [5; 32] }
     }
 
     fn refusal() -> Refusal {

@@ -18,7 +18,10 @@ pub use self::{
     chain::{Fault, Walk},
     checkpoint::{Checkpoint, PublicKey, SigningKey},
 };
-use super::revision::Revision;
+use super::{
+    backup::{Origin, Restored},
+    revision::Revision,
+};
 
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
@@ -98,6 +101,17 @@ pub struct ResourceChange {
     pub fields: Vec<FieldChange>,
 }
 
+impl ResourceChange {
+    /// About how many bytes it takes on the wire.
+    pub fn weight(&self) -> usize {
+        let Self { resource, verb: _, fields } = self;
+        let fields = fields.iter().map(|FieldChange { field, before, after }| {
+            12 + field.len() + before.len() + after.len()
+        });
+        16 + resource.len() + fields.sum::<usize>()
+    }
+}
+
 /// Something that was refused, and how often: what is the same about all of them is one entry, so
 /// that nobody fills the disk by being refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +155,20 @@ pub enum Event {
     Stop,
     /// The server vouched for the entry before this one.
     Checkpoint(Checkpoint),
+    /// Somebody was given a backup, or part of one.
+    Backup {
+        /// The revision that it was of.
+        revision: Revision,
+        /// The records in it.
+        records: u64,
+    },
+    /// A backup was restored. Its commit is told before this.
+    Restore {
+        /// Which backup.
+        origin: Origin,
+        /// What that came to.
+        restored: Restored,
+    },
 }
 
 impl Event {
@@ -153,6 +181,8 @@ impl Event {
             Self::Start { .. } => "start",
             Self::Stop => "stop",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Backup { .. } => "backup",
+            Self::Restore { .. } => "restore",
         }
     }
 }
@@ -207,6 +237,15 @@ impl AuditEntry {
         entry
     }
 
+    /// About how many bytes it takes on the wire, by what can be long in it.
+    pub fn weight(&self) -> usize {
+        let changes = match &self.event {
+            Event::Commit { changes } => changes.iter().map(ResourceChange::weight).sum(),
+            _ => 0,
+        };
+        1_024 + self.actor.reason.len() + changes
+    }
+
     /// The end of the chain once this entry is in it.
     pub const fn head(&self) -> ChainHead {
         ChainHead { sequence: self.sequence, hash: self.hash }
@@ -248,6 +287,11 @@ impl AuditEntry {
                 add(public_key);
                 add(signature);
             }
+            Event::Backup { revision, records } => {
+                add(&revision.get().to_be_bytes());
+                add(&records.to_be_bytes());
+            }
+            Event::Restore { origin, restored } => add_restore(origin, restored, &mut add),
         }
         let mut hash = Hash::default();
         hash.copy_from_slice(digest.finish().as_ref());
@@ -286,6 +330,17 @@ fn add_refusal(refusal: &Refusal, add: &mut impl FnMut(&[u8])) {
     add(&count.to_be_bytes());
     for time in [first_time, last_time] {
         add(&time.as_nanosecond().to_be_bytes());
+    }
+}
+
+fn add_restore(origin: &Origin, restored: &Restored, add: &mut impl FnMut(&[u8])) {
+    let Origin { revision, time, digest } = origin;
+    let Restored { created, updated, deleted, unchanged } = restored;
+    add(&revision.get().to_be_bytes());
+    add(&time.as_nanosecond().to_be_bytes());
+    add(digest);
+    for count in [created, updated, deleted, unchanged] {
+        add(&count.to_be_bytes());
     }
 }
 

@@ -7,7 +7,16 @@ use crate::domain::audit::{AuditEntry, Event, Refusal, ResourceChange, Verb};
 
 const KINDS: EnumNames = EnumNames {
     prefix: "KIND_",
-    short: &["COMMIT", "DENIAL", "LOGIN_FAILURE", "START", "STOP", "CHECKPOINT"],
+    short: &[
+        "COMMIT",
+        "DENIAL",
+        "LOGIN_FAILURE",
+        "START",
+        "STOP",
+        "CHECKPOINT",
+        "BACKUP",
+        "RESTORE",
+    ],
 };
 
 const fn kind(event: &Event) -> u8 {
@@ -18,6 +27,8 @@ const fn kind(event: &Event) -> u8 {
         Event::Start { .. } => 3,
         Event::Stop => 4,
         Event::Checkpoint(_) => 5,
+        Event::Backup { .. } => 6,
+        Event::Restore { .. } => 7,
     }
 }
 

@@ -76,7 +76,7 @@ impl Streams {
         self.places.take(caller)
     }
 
-    pub(super) const fn standing(&self) -> &Arc<dyn Standing> {
+    pub(in crate::grpc) const fn standing(&self) -> &Arc<dyn Standing> {
         &self.standing
     }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::domain::{
     Revision,
     audit::{AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, ResourceChange, Verb},
+    backup::{Origin, Restored},
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -40,6 +41,43 @@ struct StoredAuditEntry {
     stop: bool,
     #[prost(message, optional, tag = "12")]
     checkpoint: Option<StoredCheckpoint>,
+    #[prost(message, optional, tag = "13")]
+    backup: Option<StoredBackup>,
+    #[prost(message, optional, tag = "14")]
+    restore: Option<StoredRestore>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredBackup {
+    #[prost(uint64, tag = "1")]
+    revision: u64,
+    #[prost(uint64, tag = "2")]
+    records: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredRestore {
+    #[prost(uint64, tag = "1")]
+    revision: u64,
+    #[prost(message, optional, tag = "2")]
+    time: Option<StoredTime>,
+    #[prost(bytes = "vec", tag = "3")]
+    digest: Vec<u8>,
+    #[prost(message, optional, tag = "4")]
+    restored: Option<StoredRestored>,
+}
+
+/// What a restore did.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct StoredRestored {
+    #[prost(uint64, tag = "1")]
+    created: u64,
+    #[prost(uint64, tag = "2")]
+    updated: u64,
+    #[prost(uint64, tag = "3")]
+    deleted: u64,
+    #[prost(uint64, tag = "4")]
+    unchanged: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -119,6 +157,12 @@ impl Stored for AuditEntry {
             Event::Start { version } => stored.start = Some(version.clone()),
             Event::Stop => stored.stop = true,
             Event::Checkpoint(checkpoint) => stored.checkpoint = Some(checkpoint.into()),
+            Event::Backup { revision, records } => {
+                stored.backup = Some(StoredBackup { revision: revision.get(), records: *records });
+            }
+            Event::Restore { origin, restored } => {
+                stored.restore = Some(StoredRestore::of(origin, restored));
+            }
         }
         stored.encode_to_vec()
     }
@@ -137,19 +181,26 @@ impl Stored for AuditEntry {
             start,
             stop,
             checkpoint,
+            backup,
+            restore,
         } = message(payload)?;
-        let event = match (denial, login_failure, start, stop, checkpoint) {
-            (None, None, None, false, None) => {
+        let mut events = [
+            denial.map(|refusal| refusal.try_into().map(Event::Denial)),
+            login_failure.map(|refusal| refusal.try_into().map(Event::LoginFailure)),
+            start.map(|version| Ok(Event::Start { version })),
+            stop.then_some(Ok(Event::Stop)),
+            checkpoint.map(|checkpoint| checkpoint.try_into().map(Event::Checkpoint)),
+            backup.map(|backup| Ok(backup.into_event())),
+            restore.map(StoredRestore::into_event),
+        ]
+        .into_iter()
+        .flatten();
+        let event = match (events.next(), events.next()) {
+            (None, _) => {
                 let changes = changes.into_iter().map(ResourceChange::try_from);
                 Event::Commit { changes: changes.collect::<Result<_, _>>()? }
             }
-            (Some(refusal), None, None, false, None) => Event::Denial(refusal.try_into()?),
-            (None, Some(refusal), None, false, None) => Event::LoginFailure(refusal.try_into()?),
-            (None, None, Some(version), false, None) => Event::Start { version },
-            (None, None, None, true, None) => Event::Stop,
-            (None, None, None, false, Some(checkpoint)) => {
-                Event::Checkpoint(checkpoint.try_into()?)
-            }
+            (Some(event), None) => event?,
             _ => return Err(Damage::content("an audit entry is about several things")),
         };
         Ok(Self {
@@ -161,6 +212,46 @@ impl Stored for AuditEntry {
             previous_hash: array(&previous_hash, "previous hash")?,
             hash: array(&hash, "hash")?,
         })
+    }
+}
+
+impl StoredBackup {
+    const fn into_event(self) -> Event {
+        Event::Backup { revision: Revision::new(self.revision), records: self.records }
+    }
+}
+
+impl StoredRestore {
+    fn of(Origin { revision, time, digest }: &Origin, restored: &Restored) -> Self {
+        Self {
+            revision: revision.get(),
+            time: Some((*time).into()),
+            digest: digest.to_vec(),
+            restored: Some(restored.into()),
+        }
+    }
+
+    fn into_event(self) -> Result<Event, Damage> {
+        let Self { revision, time, digest, restored } = self;
+        let origin = Origin {
+            revision: Revision::new(revision),
+            time: time::required(time, "time of the backup")?,
+            digest: array(&digest, "digest")?,
+        };
+        let restored = restored.ok_or_else(|| Damage::missing("counts"))?.into();
+        Ok(Event::Restore { origin, restored })
+    }
+}
+
+impl From<&Restored> for StoredRestored {
+    fn from(&Restored { created, updated, deleted, unchanged }: &Restored) -> Self {
+        Self { created, updated, deleted, unchanged }
+    }
+}
+
+impl From<StoredRestored> for Restored {
+    fn from(StoredRestored { created, updated, deleted, unchanged }: StoredRestored) -> Self {
+        Self { created, updated, deleted, unchanged }
     }
 }
 
