@@ -29,6 +29,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .btree_map(".")
         .extern_path(
+            ".xmpp.federation.v1.ListAllowedPartnersResponse",
+            "crate::proto::page::ListAllowedPartnersResponse",
+        )
+        .extern_path(
             ".xmpp.federation.v1.WatchAllowedPartnersResponse",
             "crate::proto::watch::WatchAllowedPartnersResponse",
         )

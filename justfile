@@ -29,10 +29,6 @@ snapshots:
     INSTA_UPDATE=always cargo test
     git diff --stat -- '*.snap' '*.rs'
 
-# A million partners, measured: writes its tables into docs/performance.md
-bench-million:
-    cargo bench --bench million
-
-# A thousand streams beside etcd, measured: writes its table into docs/performance.md
-bench-watch:
-    cargo bench --bench watch
+# All measurements, and the table of goals on docs/performance.md; or one of them: `just bench peers quick`
+bench NAME="goals" *ARGUMENTS:
+    cargo bench --bench {{NAME}} -- {{ARGUMENTS}}

@@ -11,6 +11,7 @@
 //! - [`client`]: reaching and following a service from the other side of the wire.
 //! - [`agent`]: beside an XMPP server, making it obey.
 //! - [`cli`]: the commands of `partnerctl`; [`commands`]: those of `partnerd`.
+//! - [`service`]: what answers a call, and what is put around it.
 //! - [`config`], [`telemetry`], [`tls`], [`certs`], [`dev`], [`files`], [`systemd`], [`server`]:
 //!   what puts a server together.
 
@@ -37,6 +38,7 @@ pub mod config;
 pub mod dev;
 pub mod files;
 pub mod server;
+pub mod service;
 pub mod systemd;
 pub mod telemetry;
 pub mod tls;

@@ -172,7 +172,8 @@ impl Figures {
     }
 }
 
-fn quantile(values: &[Duration], part: f64) -> Duration {
+/// The value that this part of `values` stays within.
+pub fn quantile(values: &[Duration], part: f64) -> Duration {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let place = (part * (sorted.len() - 1) as f64).round() as usize;

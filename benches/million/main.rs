@@ -12,11 +12,16 @@ mod harness;
 
 mod calls;
 mod data;
+#[path = "../goals/figures.rs"]
+mod figures;
 mod footprint;
+mod found;
+#[path = "../goals/page.rs"]
+mod page;
 mod report;
 mod subject;
 
-use std::{env, process::ExitCode};
+use std::{env, process::ExitCode, time::Duration};
 
 use calls::Kind;
 use report::Report;
@@ -28,7 +33,10 @@ const MANY: u32 = 1_000_000;
 /// The partners of the small server.
 const FEW: u32 = 1_000;
 
-/// How often both servers are measured in turn.
+/// The partners of a server of usual size, which is started again and again.
+const USUAL: u32 = 10_000;
+
+/// How often both servers are measured in turn, and the usual one is started.
 const ROUNDS: usize = 5;
 
 fn main() -> ExitCode {
@@ -45,14 +53,16 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("the system lets a process start threads");
     let report = runtime.block_on(measured(many));
     println!("{report}");
+    found::figures(&report, many == MANY).leave("million");
     if many == MANY {
-        report.publish();
+        page::publish("cargo bench --bench million", &report);
     }
     ExitCode::SUCCESS
 }
 
 async fn measured(many: u32) -> Report {
     let mut report = Report::of_this_machine(many, FEW);
+    report.usual_starts = usual_starts().await;
     let small = Subject::filled(FEW).await.0;
     let (large, load) = Subject::filled(many).await;
     report.load = Some(load);
@@ -74,4 +84,16 @@ async fn measured(many: u32) -> Report {
     report.encoding = calls::cost_of_encoding(&large.page(1_000).await);
     report.resident_at_the_end = large.footprint().resident;
     report
+}
+
+/// How long a server of usual size takes from its start to the first answer.
+async fn usual_starts() -> Vec<Duration> {
+    let mut subject = Subject::filled(USUAL).await.0;
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let (again, restart) = subject.restarted(subject::End::InOrder).await;
+        times.push(restart.time);
+        subject = again;
+    }
+    times
 }

@@ -1,24 +1,24 @@
 //! The tables, as the page on performance has them.
 
-use std::{fmt, fs, path::Path, thread, time::Duration};
+use std::{fmt, fs, thread, time::Duration};
 
 use crate::{
-    calls::{Figures, Kind},
+    USUAL,
+    calls::{Figures, Kind, quantile},
     subject::{End, Load, Restart},
 };
-
-const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- written by `cargo bench --bench million`: begin -->";
-const END: &str = "<!-- written by `cargo bench --bench million`: end -->";
 
 /// Everything that was measured.
 #[derive(Debug)]
 pub struct Report {
-    many: u32,
+    /// The partners of the large server.
+    pub many: u32,
     few: u32,
     machine: String,
     pub load: Option<Load>,
     pub restarts: Vec<Restart>,
+    /// From the start to the first answer, of a server of usual size.
+    pub usual_starts: Vec<Duration>,
     pub average_partner_bytes: usize,
     pub rows: Vec<Row>,
     /// The processor time to encode a page of 1,000.
@@ -43,6 +43,7 @@ impl Report {
             machine: machine(),
             load: None,
             restarts: Vec::new(),
+            usual_starts: Vec::new(),
             average_partner_bytes: 0,
             rows: Vec::new(),
             encoding: Duration::ZERO,
@@ -50,17 +51,8 @@ impl Report {
         }
     }
 
-    /// Puts the tables into the page on performance, in place of those of an earlier run.
-    pub fn publish(&self) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-        let page = fs::read_to_string(&path).expect("the page is part of the project");
-        let (head, rest) = page.split_once(BEGIN).expect("the page has the mark of the beginning");
-        let (_, tail) = rest.split_once(END).expect("the page has the mark of the end");
-        let page = format!("{head}{BEGIN}\n\n{self}\n{END}{tail}");
-        fs::write(&path, page).expect("the page can be written");
-    }
-
-    fn row(&self, kind: Kind) -> Option<&Row> {
+    /// What was found of one kind of call.
+    pub fn row(&self, kind: Kind) -> Option<&Row> {
         self.rows.iter().find(|row| row.kind == kind)
     }
 
@@ -89,7 +81,15 @@ impl Report {
             writeln!(f, "| most resident on the way | {} |", megabytes(footprint.peak))?;
         }
         let resident = megabytes(self.resident_at_the_end);
-        writeln!(f, "| resident after all calls below | {resident} |")
+        writeln!(f, "| resident after all calls below | {resident} |")?;
+        let [least, middle, most] =
+            [0.0, 0.5, 1.0].map(|part| short(quantile(&self.usual_starts, part)));
+        writeln!(
+            f,
+            "| with {} partners, from start to the first answer: least / median / most | {least} / \
+             {middle} / {most} |",
+            grouped(USUAL.into())
+        )
     }
 
     fn write_calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::{
     data,
     partnerd_server::PARTNERS,
-    server::{self, Contestant, ETCD, ETCD_JWT, Process, framed},
+    server::{self, Contestant, Name, Process, framed},
     writes,
 };
 
@@ -53,22 +53,23 @@ struct AuthenticateResponse {
     token: String,
 }
 
-/// Both kinds, filled with the bytes of `reply` under every key; or why not.
-pub async fn start(reply: &[u8]) -> Result<Vec<Contestant>, String> {
-    let etcd = program("etcd").ok_or("etcd: not installed (Debian: etcd-server)")?;
-    let open = launched(etcd, ETCD, |_| Vec::new(), reply);
-    fill(&open).await;
-    let mut all = vec![open];
-    if let Some(etcdctl) = program("etcdctl") {
-        all.push(with_tokens(etcd, etcdctl, reply).await);
-    } else {
-        eprintln!("etcd with JWT is left out: etcdctl is not installed (Debian: etcd-client)");
-    }
-    Ok(all)
+/// Without authentication, filled with the bytes of `reply` under every key; or why not.
+pub async fn start(reply: &[u8]) -> Result<Contestant, String> {
+    let etcd = program("etcd").ok_or("etcd is not in the path (Debian: etcd-server)")?;
+    let contestant = launched(etcd, Name::Etcd, |_| Vec::new(), reply);
+    fill(&contestant).await;
+    Ok(contestant)
+}
+
+/// The same with JWT; or why not.
+pub async fn start_with_tokens(reply: &[u8]) -> Result<Contestant, String> {
+    let etcd = program("etcd").ok_or("etcd is not in the path (Debian: etcd-server)")?;
+    let etcdctl = program("etcdctl").ok_or("etcdctl is not in the path (Debian: etcd-client)")?;
+    Ok(with_tokens(etcd, etcdctl, reply).await)
 }
 
 async fn with_tokens(etcd: &str, etcdctl: &str, reply: &[u8]) -> Contestant {
-    let mut contestant = launched(etcd, ETCD_JWT, token_flags, reply);
+    let mut contestant = launched(etcd, Name::EtcdJwt, token_flags, reply);
     fill(&contestant).await;
     let endpoint = format!("--endpoints=http://{}", contestant.address);
     for step in [
@@ -98,7 +99,7 @@ fn token_flags(folder: &Path) -> Vec<String> {
 
 fn launched(
     etcd: &str,
-    name: &'static str,
+    name: Name,
     flags: impl Fn(&Path) -> Vec<String>,
     reply: &[u8],
 ) -> Contestant {

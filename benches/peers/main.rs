@@ -12,9 +12,13 @@
 #[path = "../million/data.rs"]
 #[allow(dead_code, reason = "the other benchmark uses all of it")]
 mod data;
+#[path = "../goals/figures.rs"]
+mod figures;
 #[path = "../million/footprint.rs"]
 #[allow(dead_code, reason = "the other benchmark uses all of it")]
 mod footprint;
+#[path = "../goals/page.rs"]
+mod page;
 
 mod echo;
 mod etcd;
@@ -26,8 +30,10 @@ mod writes;
 
 use std::{env, process::ExitCode, time::Duration};
 
-use report::Report;
+use echo::Tuning;
+use report::{Report, Turns};
 use server::Contestant;
+use tokio::runtime::Builder;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -38,21 +44,24 @@ pub struct Effort {
     pub turn: Duration,
 }
 
-const WHOLE: Effort = Effort { rounds: 5, turn: Duration::from_secs(4) };
-const QUICK: Effort = Effort { rounds: 1, turn: Duration::from_secs(2) };
+const WHOLE: Effort = Effort { rounds: 5, turn: Duration::from_secs(2) };
+const QUICK: Effort = Effort { rounds: 1, turn: Duration::from_secs(1) };
 
 fn main() -> ExitCode {
     // Cargo itself adds `--bench`.
     let arguments: Vec<_> = env::args().skip(1).filter(|text| !text.starts_with("--")).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("the system lets a process start threads");
+    let runtime = |mut builder: Builder| {
+        builder.enable_all().build().expect("the system lets a process start threads")
+    };
     let effort = match arguments.as_slice() {
         [] => WHOLE,
         ["quick"] => QUICK,
-        ["echo", tuning, partner] => return runtime.block_on(echo::serve(tuning, partner)),
+        ["echo", tuning, partner, keys] => {
+            let tuning = Tuning::named(tuning).expect("this program started itself");
+            let runtime = runtime(tuning.runtime());
+            return runtime.block_on(echo::serve(tuning, partner, keys));
+        }
         _ => {
             eprintln!("say `quick`, or nothing");
             return ExitCode::FAILURE;
@@ -63,31 +72,28 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     server::pin_generator();
-    let report = runtime.block_on(measured(effort));
+    let report = runtime(Builder::new_multi_thread()).block_on(measured(effort));
     println!("{report}");
-    if effort.rounds == WHOLE.rounds {
-        report.publish();
+    let whole = effort.rounds == WHOLE.rounds;
+    report.figures(whole).leave("peers");
+    if whole {
+        page::publish("cargo bench --bench peers", &report);
     }
     ExitCode::SUCCESS
 }
 
 async fn measured(effort: Effort) -> Report {
     let mut report = Report::new(effort);
-    let mut contestants = contestants(&mut report).await;
-    for shape in reads::SHAPES {
-        for _ in 0..effort.rounds {
-            for contestant in &mut contestants {
-                let turn = reads::drive(contestant, shape, effort.turn);
-                eprintln!("{shape}: {}: {:.0} requests/s", contestant.name, turn.per_second);
-                report.reads.add(shape, contestant.name, turn);
-            }
-        }
-    }
+    let secure = secure_contestants().await;
+    drive_reads(&secure, effort, &mut report.secure_reads);
+    drop(secure);
+    let contestants = contestants(&mut report).await;
+    drive_reads(&contestants, effort, &mut report.reads);
     for shape in writes::SHAPES {
         for _ in 0..effort.rounds {
             for contestant in contestants.iter().filter(|contestant| contestant.write.is_some()) {
                 let turn = writes::drive(contestant, shape, effort.turn).await;
-                eprintln!("{shape}: {}: {:.0} writes/s", contestant.name, turn.per_second);
+                eprintln!("{shape}: {}: {:.0} writes/s", contestant.name.title(), turn.per_second);
                 report.writes.add(shape, contestant.name, turn);
             }
         }
@@ -95,16 +101,38 @@ async fn measured(effort: Effort) -> Report {
     report
 }
 
-/// Everybody who takes part, started and filled.
+fn drive_reads(contestants: &[Contestant], effort: Effort, turns: &mut Turns) {
+    for shape in reads::SHAPES {
+        for _ in 0..effort.rounds {
+            for contestant in contestants {
+                let turn = reads::drive(contestant, shape, effort.turn);
+                eprintln!("{shape}: {}: {:.0} reads/s", contestant.name.title(), turn.per_second);
+                turns.add(shape, contestant.name, turn);
+            }
+        }
+    }
+}
+
+/// Everybody who takes part in plain text, started and filled.
 async fn contestants(report: &mut Report) -> Vec<Contestant> {
-    let partnerd = partnerd_server::start().await;
+    let partnerd = partnerd_server::start(false).await;
     let reply = partnerd.reply.clone();
     let mut all = vec![partnerd];
-    all.push(echo::start("default", &reply));
-    all.push(echo::start("tuned", &reply));
-    match etcd::start(&reply).await {
-        Ok(etcd) => all.extend(etcd),
-        Err(why) => report.left_out.push(why),
+    let partnerd = &all[0];
+    let echoes = [Tuning::Default, Tuning::Tuned].map(|tuning| echo::start(tuning, partnerd));
+    all.extend(echoes);
+    for etcd in [etcd::start(&reply).await, etcd::start_with_tokens(&reply).await] {
+        match etcd {
+            Ok(etcd) => all.push(etcd),
+            Err(why) => report.left_out.push(why),
+        }
     }
     all
+}
+
+/// Everybody who takes part over TLS.
+async fn secure_contestants() -> Vec<Contestant> {
+    let partnerd = partnerd_server::start(true).await;
+    let echo = echo::start(Tuning::TunedTls, &partnerd);
+    vec![partnerd, echo]
 }

@@ -1,6 +1,6 @@
-//! partnerd under load: the release build, in plain text on loopback, with a token on every call.
+//! partnerd under load: the release build, on loopback, with a token on every call.
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path};
 
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -8,6 +8,7 @@ use partnerd::{
     auth::issuer::KeySource,
     dev::{AUDIENCE, DevFolder, ISSUER},
     proto::v1::{self as pb, allowed_partner_service_client::AllowedPartnerServiceClient},
+    tls::TlsConfig,
 };
 use prost::Message as _;
 use prost_types::FieldMask;
@@ -16,7 +17,7 @@ use tonic::{Request, transport::Channel};
 
 use crate::{
     data,
-    server::{self, Contestant, PARTNERD, Process, framed},
+    server::{self, Contestant, Name, Process, framed},
 };
 
 /// The path of Get.
@@ -31,18 +32,12 @@ pub fn read_body() -> Vec<u8> {
     framed(&pb::GetAllowedPartnerRequest { name: name(1), ..Default::default() })
 }
 
-/// Starts it and fills it.
-pub async fn start() -> Contestant {
+/// Starts it and fills it; then, if it is to speak TLS, starts it anew with it.
+pub async fn start(tls: bool) -> Contestant {
     let folder = tempfile::tempdir().expect("there is room for a folder");
-    let address = server::free_address();
     let dev = DevFolder::open_or_create(&folder.path().join("keys"), Timestamp::now())
         .expect("the folder is empty");
-    let config = folder.path().join("partnerd.toml");
-    fs::write(&config, configuration(&address.to_string(), folder.path(), &dev))
-        .expect("there is room for a file");
-    let config = config.to_str().expect("a temporary folder has a path in UTF-8");
-    let process = Process::start(env!("CARGO_BIN_EXE_partnerd"), &["serve", "--config", config]);
-    server::wait_for(address);
+    let (mut process, mut address) = launched(folder.path(), &dev, false);
     let token = dev
         .issue_token(&["admin"], "bench", SignedDuration::from_hours(24), Timestamp::now())
         .expect("the subject is valid");
@@ -54,14 +49,32 @@ pub async fn start() -> Contestant {
         .expect("it listens");
     let client = Client { channel, authorization: authorization.clone() };
     client.fill().await;
+    let reply = client.get().await.encode_to_vec();
+    if tls {
+        drop(process);
+        (process, address) = launched(folder.path(), &dev, true);
+    }
     Contestant {
+        tls,
         read_path: GET,
         read_body: read_body(),
         headers: vec![("authorization", authorization)],
         write: Some((UPDATE, update)),
-        reply: client.get().await.encode_to_vec(),
-        ..Contestant::new(PARTNERD, process, address).with_folder(folder)
+        reply,
+        ..Contestant::new(Name::Partnerd, process, address).with_folder(folder)
     }
+}
+
+/// A server on the data that is there, or on none.
+fn launched(folder: &Path, dev: &DevFolder, tls: bool) -> (Process, SocketAddr) {
+    let address = server::free_address();
+    let config = folder.join("partnerd.toml");
+    fs::write(&config, configuration(&address.to_string(), folder, dev, tls))
+        .expect("there is room for a file");
+    let config = config.to_str().expect("a temporary folder has a path in UTF-8");
+    let process = Process::start(env!("CARGO_BIN_EXE_partnerd"), &["serve", "--config", config]);
+    server::wait_for(address);
+    (process, address)
 }
 
 /// A change of one field of one partner, different for every number, framed.
@@ -82,14 +95,22 @@ fn name(number: u32) -> String {
     format!("allowedPartners/{}", data::domain(number))
 }
 
-fn configuration(address: &str, folder: &Path, dev: &DevFolder) -> String {
+/// As it is by default, but that it serves whatever it is asked: how long calls wait here is the
+/// generator's choice.
+fn configuration(address: &str, folder: &Path, dev: &DevFolder, tls: bool) -> String {
+    let tls = if tls {
+        let TlsConfig { cert_file, key_file, .. } = dev.tls_config();
+        format!("cert_file = {cert_file:?}\nkey_file = {key_file:?}")
+    } else {
+        "enabled = false".to_owned()
+    };
     let issuer = dev.issuer_config();
     let [KeySource::PemFile { path, kid: Some(kid), .. }] = issuer.keys.as_slice() else {
         panic!("a development folder has one key with an id");
     };
     format!(
-        "listen = [\"{address}\"]\ndata_dir = {:?}\n[tls]\nenabled = false\n\
-         [log]\nfilter = \"warn\"\n[[auth.issuers]]\nissuer = \"{ISSUER}\"\n\
+        "listen = [\"{address}\"]\ndata_dir = {:?}\n[tls]\n{tls}\n\
+         [limits]\nmax_queue_delay = \"1m\"\n[log]\nfilter = \"warn\"\n[[auth.issuers]]\nissuer = \"{ISSUER}\"\n\
          audiences = [\"{AUDIENCE}\"]\nalgorithms = [\"ES256\"]\n\
          keys = [{{ pem_file = {path:?}, kid = \"{kid}\" }}]\n",
         folder.join("data"),

@@ -44,15 +44,20 @@ pub fn drive(contestant: &Contestant, shape: Shape, time: Duration) -> Turn {
     for (name, value) in &contestant.headers {
         command.args(["-H", &format!("{name}: {value}")]);
     }
-    command.arg(format!("http://{}{}", contestant.address, contestant.read_path));
+    let scheme = if contestant.tls { "https" } else { "http" };
+    command.arg(format!("{scheme}://{}{}", contestant.address, contestant.read_path));
     let output = command.output().expect("it was found before");
     let used = contestant.threads().since(&before);
     let text = String::from_utf8_lossy(&output.stdout);
     let (done, bytes) = (number_before(&text, " succeeded"), number_before(&text, ") data"));
     // A refusal has no data: what is counted must have brought the record.
     let least = done * contestant.reply.len() as u64;
-    assert!(done > 0 && bytes >= least, "{}: no proper answers:\n{text}", contestant.name);
-    Turn { per_second: done as f64 / time.as_secs_f64(), processor: used / done as u32 }
+    assert!(done > 0 && bytes >= least, "{:?}: no proper answers:\n{text}", contestant.name);
+    Turn {
+        per_second: done as f64 / time.as_secs_f64(),
+        processor: used / u32::try_from(done).expect("a turn is short"),
+        resident: contestant.resident(),
+    }
 }
 
 /// The number that stands before `mark`.

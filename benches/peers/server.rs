@@ -9,26 +9,32 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::footprint::Threads;
+use crate::footprint::{Footprint, Threads};
 
-/// partnerd, whose figures the others are compared with.
-pub const PARTNERD: &str = "partnerd";
-/// A tonic server with its defaults.
-pub const ECHO: &str = "bare tonic, defaults";
-/// A tonic service tuned as partnerd is.
-pub const TUNED_ECHO: &str = "bare tonic, tuned";
-/// etcd without authentication.
-pub const ETCD: &str = "etcd";
-/// etcd with tokens.
-pub const ETCD_JWT: &str = "etcd with JWT";
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// partnerd, whose figures the others are compared with.
+    Partnerd,
+    /// A tonic server with its defaults.
+    Echo,
+    /// A tonic service tuned as partnerd is.
+    TunedEcho,
+    /// etcd without authentication.
+    Etcd,
+    /// etcd with tokens.
+    EtcdJwt,
+}
 
 /// The core of the server under load, and that of the generator.
 const CORES: [&str; 2] = ["0", "1"];
 
 /// A server that takes part.
 pub struct Contestant {
-    pub name: &'static str,
+    pub name: Name,
     pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
     /// The path of the method that reads one record.
     pub read_path: &'static str,
     /// The request that reads one record, framed for gRPC.
@@ -50,10 +56,11 @@ pub type Write = (&'static str, fn(u64) -> Vec<u8>);
 pub struct Process(Child);
 
 impl Contestant {
-    pub fn new(name: &'static str, process: Process, address: SocketAddr) -> Self {
+    pub fn new(name: Name, process: Process, address: SocketAddr) -> Self {
         Self {
             name,
             address,
+            tls: false,
             read_path: "",
             read_body: Vec::new(),
             headers: Vec::new(),
@@ -73,6 +80,35 @@ impl Contestant {
     /// The processor time it has used.
     pub fn threads(&self) -> Threads {
         Threads::of(self.process.0.id())
+    }
+
+    /// The memory it has resident, in bytes.
+    pub fn resident(&self) -> u64 {
+        Footprint::of(self.process.0.id()).resident
+    }
+}
+
+impl Name {
+    /// What the tables call it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Partnerd => "partnerd",
+            Self::Echo => "bare tonic, defaults",
+            Self::TunedEcho => "bare tonic, tuned",
+            Self::Etcd => "etcd",
+            Self::EtcdJwt => "etcd with JWT",
+        }
+    }
+
+    /// What its figures are called.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Partnerd => "partnerd",
+            Self::Echo => "default",
+            Self::TunedEcho => "tuned",
+            Self::Etcd => "etcd",
+            Self::EtcdJwt => "etcd-jwt",
+        }
     }
 }
 

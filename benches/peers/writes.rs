@@ -20,8 +20,9 @@ use tokio::net::TcpStream;
 use crate::{etcd::Body, reads::Shape, report::Turn, server::Contestant};
 
 /// What is measured.
-pub const SHAPES: [Shape; 3] = [
+pub const SHAPES: [Shape; 4] = [
     Shape { connections: 64, streams: 1 },
+    Shape { connections: 16, streams: 8 },
     Shape { connections: 16, streams: 32 },
     Shape { connections: 1, streams: 1 },
 ];
@@ -56,6 +57,7 @@ pub async fn drive(contestant: &Contestant, shape: Shape, time: Duration) -> Tur
     Turn {
         per_second: done as f64 / time.as_secs_f64(),
         processor: used / u32::try_from(done).expect("a turn is short"),
+        resident: contestant.resident(),
     }
 }
 

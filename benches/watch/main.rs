@@ -8,12 +8,17 @@
 #[path = "../million/data.rs"]
 #[allow(dead_code, reason = "the other measurement uses all of it")]
 mod data;
+#[path = "../goals/figures.rs"]
+mod figures;
 #[path = "../million/footprint.rs"]
 #[allow(dead_code, reason = "the other measurement uses all of it")]
 mod footprint;
+mod found;
 
 mod etcd;
 mod measure;
+#[path = "../goals/page.rs"]
+mod page;
 mod partnerd_server;
 mod report;
 mod subject;
@@ -62,8 +67,9 @@ fn main() -> ExitCode {
     let report = runtime.block_on(measured(effort));
     println!("{report}");
     let full = effort.streams == FULL.streams;
+    found::figures(&report, full).leave("watch");
     match (full, report.sides.len()) {
-        (true, 2) => report.publish(),
+        (true, 2) => page::publish("cargo bench --bench watch", &report),
         (true, _) => eprintln!("the page is left alone: etcd did not take part"),
         (false, _) => {}
     }
@@ -72,9 +78,13 @@ fn main() -> ExitCode {
 
 async fn measured(effort: Effort) -> Report {
     let mut subjects = vec![partnerd_server::start().await];
+    let mut left_out = Vec::new();
     match etcd::start().await {
         Ok(etcd) => subjects.push(etcd),
-        Err(why) => eprintln!("NOT COMPARED: {why}"),
+        Err(why) => {
+            eprintln!("NOT COMPARED: {why}");
+            left_out.push(why);
+        }
     }
     let mut crowds = Vec::new();
     for subject in subjects {
@@ -88,5 +98,5 @@ async fn measured(effort: Effort) -> Report {
         }
     }
     let sides = crowds.into_iter().map(Side::from).collect();
-    Report { effort, sides }
+    Report { effort, sides, left_out }
 }

@@ -1,15 +1,11 @@
 //! The tables, as the page on performance has them.
 
-use std::{fmt, fs, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 use crate::{
     Effort,
     measure::{Crowd, Figures},
 };
-
-const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- written by `cargo bench --bench watch`: begin -->";
-const END: &str = "<!-- written by `cargo bench --bench watch`: end -->";
 
 /// Everything that was measured.
 #[derive(Debug)]
@@ -17,13 +13,15 @@ pub struct Report {
     pub effort: Effort,
     /// partnerd first.
     pub sides: Vec<Side>,
+    /// Who could not take part, and why.
+    pub left_out: Vec<String>,
 }
 
 /// What was measured of one server.
 #[derive(Debug)]
 pub struct Side {
-    name: &'static str,
-    figures: Figures,
+    pub name: &'static str,
+    pub figures: Figures,
 }
 
 /// A row: what it is called, how a figure is written, and the figures of the rounds.
@@ -80,18 +78,6 @@ impl From<Crowd> for Side {
     }
 }
 
-impl Report {
-    /// Puts the tables into the page on performance, in place of those of an earlier run.
-    pub fn publish(&self) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-        let page = fs::read_to_string(&path).expect("the page is part of the project");
-        let (head, rest) = page.split_once(BEGIN).expect("the page has the mark of the beginning");
-        let (_, tail) = rest.split_once(END).expect("the page has the mark of the end");
-        let page = format!("{head}{BEGIN}\n\n{self}\n{END}{tail}");
-        fs::write(&path, page).expect("the page can be written");
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Effort { streams, connections, rounds, seconds: steady, burst } = self.effort;
@@ -132,7 +118,7 @@ fn seconds(times: &[Duration]) -> Vec<f64> {
 }
 
 /// The least, the median and the most.
-fn spread(values: &[f64]) -> (f64, f64, f64) {
+pub fn spread(values: &[f64]) -> (f64, f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1])

@@ -69,7 +69,7 @@ impl Failures {
 
     /// For how long a source is not looked at any more, if it is not.
     pub fn shut_out(&self, source: Option<IpAddr>) -> Option<Duration> {
-        let owed = self.sources.owed(&network(source), Instant::now());
+        let owed = self.sources.owed(&source.map(network), Instant::now());
         (owed >= SHUT).then(|| owed - PERIOD)
     }
 
@@ -87,7 +87,7 @@ impl Failures {
             }
             Identity::Unknown | Identity::Claimed { .. } => None,
         };
-        let of_source = self.sources.charge(network(source), Instant::now());
+        let of_source = self.sources.charge(source.map(network), Instant::now());
         let what = What { source, identity, reason: error.reason(), permission: None };
         self.incidents.record(what, now);
         of_source.max(of_subject)
@@ -149,13 +149,13 @@ fn forget_half<K: Eq + Hash>(settled: &mut HashMap<K, Instant>) {
 }
 
 /// What one party can be expected to have: an IPv4 address, but a whole /64 of IPv6.
-fn network(source: Option<IpAddr>) -> Option<IpAddr> {
-    match source?.to_canonical() {
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);
-            Some(Ipv6Addr::from(network).into())
+            Ipv6Addr::from(network).into()
         }
-        v4 @ IpAddr::V4(_) => Some(v4),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -197,11 +197,10 @@ mod tests {
 
     #[test]
     fn a_source_is_an_address_or_a_network_of_ipv6() {
-        let of = |text: &str| network(Some(text.parse().unwrap()));
+        let of = |text: &str| network(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(network(None), None);
     }
 }

@@ -1,23 +1,16 @@
-//! The tower layer that authenticates every request and stops those that may not call at all.
+//! The layer that authenticates every request and stops those that may not call at all.
 //!
 //! It stands outside every door (gRPC now, HTTP later), so that no handler can be reached without
 //! passing it. It knows no protobuf: how a refusal looks on the wire is told by the door.
 
-use std::{
-    mem,
-    net::IpAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::ready, net::IpAddr, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::Either};
 use http::{
     Extensions, HeaderMap, Request, Response,
     header::{AUTHORIZATION, HeaderValue},
 };
 use jiff::Timestamp;
-use tower::{Layer, Service};
 
 use super::{
     Caller, Denial, Policy,
@@ -27,7 +20,7 @@ use super::{
     policy::Access,
     token::{Refusal, Shown, TokenError, Verifier},
 };
-use crate::domain::role::Permission;
+use crate::{domain::role::Permission, service::CallService};
 
 /// Why a request was stopped before any handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +60,10 @@ pub trait Door: Send + Sync + 'static {
     fn denies(&self, response: &Response<Self::Body>) -> bool;
 }
 
-/// Authenticates requests to the services it is put around.
+/// A service that only authenticated callers reach.
 #[derive(Debug)]
-pub struct AuthLayer<D> {
+pub struct Authenticated<S, D> {
+    inner: S,
     shared: Arc<Shared<D>>,
 }
 
@@ -95,89 +89,61 @@ enum Stop {
     Rejected(Rejection),
 }
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-impl<D> AuthLayer<D> {
-    /// A layer that believes `verifier` at `door`, and tells `failures` whom it refuses.
-    pub fn new(verifier: Arc<Verifier>, failures: Failures, door: D) -> Self {
-        Self { shared: Arc::new(Shared { verifier, failures, door }) }
+impl<S, D> Authenticated<S, D> {
+    /// Around `inner`: believes `verifier` at `door`, and tells `failures` whom it refuses.
+    pub fn new(inner: S, verifier: Arc<Verifier>, failures: Failures, door: D) -> Self {
+        Self { inner, shared: Arc::new(Shared { verifier, failures, door }) }
     }
 }
 
-impl<S, D> Layer<S> for AuthLayer<D> {
-    type Service = Auth<S, D>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Auth { inner, shared: Arc::clone(&self.shared) }
-    }
-}
-
-/// A service that only authenticated callers reach. See [`AuthLayer`].
-#[derive(Debug)]
-pub struct Auth<S, D> {
-    inner: S,
-    shared: Arc<Shared<D>>,
-}
-
-impl<S: Clone, D> Clone for Auth<S, D> {
+impl<S: Clone, D> Clone for Authenticated<S, D> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<S, D, B> Service<Request<B>> for Auth<S, D>
+impl<S, D, B> CallService<B> for Authenticated<S, D>
 where
-    S: Service<Request<B>, Response = Response<D::Body>, Future: Send + 'static>,
-    S: Clone + Send + 'static,
-    B: Send + 'static,
+    S: CallService<B, Body = D::Body>,
     D: Door<Body: Send>,
-    S::Error: Send,
+    B: Send + 'static,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<Result<Self::Response, Self::Error>>;
+    type Body = D::Body;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(
+        &self,
+        mut request: Request<B>,
+    ) -> impl Future<Output = Response<D::Body>> + Send + use<S, D, B> {
         let stop = match self.shared.admit(&mut request) {
-            Ok(admitted) => return self.pass(admitted, request),
+            Ok(admitted) => return Either::Left(Either::Left(self.pass(admitted, request))),
             Err(stop) => stop,
         };
         let Some(keys) = stop.remedy() else {
-            let response = self.shared.stopped(&request, stop);
-            return Box::pin(std::future::ready(Ok(response)));
+            return Either::Left(Either::Right(ready(self.shared.stopped(&request, stop))));
         };
-        // The service that is ready goes with the request that waits.
-        let clone = self.clone();
-        let mut ready = mem::replace(self, clone);
-        Box::pin(async move {
+        let this = self.clone();
+        Either::Right(Box::pin(async move {
             keys.await;
-            match ready.shared.admit(&mut request) {
-                Ok(admitted) => ready.pass(admitted, request).await,
-                Err(stop) => Ok(ready.shared.stopped(&request, stop)),
+            match this.shared.admit(&mut request) {
+                Ok(admitted) => this.pass(admitted, request).await,
+                Err(stop) => this.shared.stopped(&request, stop),
             }
-        })
+        }))
     }
 }
 
-impl<S, D> Auth<S, D> {
+impl<S, D: Door> Authenticated<S, D> {
     /// Hands the request on, and sees whether the handler denies it.
     fn pass<B>(
-        &mut self,
+        &self,
         admitted: Option<Admitted>,
         request: Request<B>,
-    ) -> BoxFuture<Result<S::Response, S::Error>>
+    ) -> impl Future<Output = Response<D::Body>> + Send + use<S, D, B>
     where
-        S: Service<Request<B>, Response = Response<D::Body>, Future: Send + 'static>,
-        D: Door,
+        S: CallService<B, Body = D::Body>,
     {
-        let answer = self.inner.call(request);
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            let response = answer.await?;
+        self.inner.call(request).map(move |response| {
             if let Some(admitted) = admitted
                 && shared.door.denies(&response)
             {
@@ -185,7 +151,7 @@ impl<S, D> Auth<S, D> {
                 // He has his answer already; the next may be another one.
                 let _ = shared.failures.denied(source, &caller, permission, Timestamp::now());
             }
-            Ok(response)
+            response
         })
     }
 }

@@ -10,6 +10,7 @@ pub mod layer;
 pub mod permit;
 pub mod policy;
 pub mod rights;
+pub mod shares;
 pub mod sightings;
 pub mod token;
 

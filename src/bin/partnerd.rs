@@ -11,6 +11,11 @@ use partnerd::{
     },
 };
 
+/// A million partners are ten million small pieces of memory. The system's allocator keeps what
+/// a start needs for a while, and takes a half more in the end (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     Cli::parse().run(open_store)
 }

@@ -46,7 +46,7 @@ pub fn from_wire(partner: &v1::AllowedPartner) -> Result<(DomainName, Terms), Ve
         suspended: partner.suspended,
         expire_time: partner.expire_time.as_ref().and_then(from_proto_time),
         review_time: partner.review_time.as_ref().and_then(from_proto_time),
-        owner: partner.owner.clone(),
+        owner: partner.owner.as_str().into(),
         labels: (&partner.labels).into(),
     };
     match domain {
@@ -93,7 +93,7 @@ pub fn to_wire(domain: &DomainName, terms: &Terms) -> v1::AllowedPartner {
         suspended,
         expire_time: expire_time.map(to_proto_time),
         review_time: review_time.map(to_proto_time),
-        owner,
+        owner: owner.to_string(),
         labels: (&labels).into(),
         ..v1::AllowedPartner::default()
     }

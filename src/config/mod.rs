@@ -12,7 +12,10 @@ mod reader;
 mod tests;
 mod value;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread::available_parallelism,
+    time::Duration,
+};
 
 use crate::{
     auth::issuer::IssuerConfig,
@@ -80,14 +83,26 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// Connections at a time; one more is closed at once.
     pub max_connections: usize,
+    /// Connections at a time from one IPv4 address, or one /64 of IPv6; 0 for no such limit.
+    pub max_connections_per_address: usize,
     /// Calls at a time on one connection; HTTP/2 tells the client.
     pub max_concurrent_streams: u32,
     /// Calls at a time on all connections; one more is answered RESOURCE_EXHAUSTED.
     pub max_concurrent_requests: usize,
+    /// The same for one subject.
+    pub max_concurrent_requests_per_subject: usize,
+    /// How long calls may wait for a processor, in the mean, before some are turned away.
+    pub max_queue_delay: Duration,
+    /// Scans of one subject, those that wait for their turn included.
+    pub max_scans_per_subject: usize,
+    /// How long a scan may wait for its turn.
+    pub max_scan_wait: Duration,
     /// The largest head of a request: names and values of all fields, in bytes (RFC 9113, 6.5.2).
     pub max_header_list_bytes: u32,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
+    /// How long a connection may take from there to its first call.
+    pub first_call_timeout: Duration,
     /// How often a silent connection is asked for a sign of life.
     pub keepalive_interval: Duration,
     /// How long the sign may take before the connection is dropped.
@@ -98,8 +113,12 @@ pub struct Limits {
     pub default_request_timeout: Duration,
     /// The longest deadline of a call; it does not end a stream that has begun to answer.
     pub max_request_timeout: Duration,
+    /// How long a client may take to read the answer to a call that is no stream.
+    pub response_timeout: Duration,
     /// Writes that may wait for the disk; one more is answered RESOURCE_EXHAUSTED.
     pub write_queue: usize,
+    /// The same for one subject.
+    pub write_queue_per_subject: usize,
     /// Partners in one batch request.
     pub max_batch: usize,
     /// Listings under way whose revision is kept for their next page.
@@ -153,6 +172,8 @@ pub struct Server {
     pub local_domains: Vec<DomainName>,
     /// Whether clients may ask for the service's descriptors (`grpc.reflection.v1`).
     pub reflection: bool,
+    /// The threads that serve connections.
+    pub worker_threads: usize,
     /// How often certificate and key files are looked at for a change.
     pub reload_interval: Duration,
 }
@@ -293,19 +314,35 @@ impl Limits {
         let span = |key, default, least, most| {
             r.span(key, Span::secs(default), Span::millis(least)..=Span::secs(most))
         };
+        let max_message_bytes =
+            r.size("limits.max_message_bytes", Size::mib(4), Size::kib(16)..=Size::mib(256));
+        // What one may have of what all share is a part of it, unless it is given.
+        let max_connections = r.number("limits.max_connections", 10_000, 1..=1_000_000);
+        let max_concurrent_requests =
+            r.number("limits.max_concurrent_requests", 10_000, 1..=1_000_000);
+        let write_queue: usize = r.number("limits.write_queue", 1_024, 1..=65_536);
         Self {
-            max_message_bytes: r.size(
-                "limits.max_message_bytes",
-                Size::mib(4),
-                Size::kib(16)..=Size::mib(256),
+            max_message_bytes,
+            max_connections,
+            max_connections_per_address: r.number(
+                "limits.max_connections_per_address",
+                (max_connections / 2).max(1),
+                0..=1_000_000,
             ),
-            max_connections: r.number("limits.max_connections", 10_000, 1..=1_000_000),
             max_concurrent_streams: r.number("limits.max_concurrent_streams", 256, 1..=100_000),
-            max_concurrent_requests: r.number(
-                "limits.max_concurrent_requests",
-                10_000,
+            max_concurrent_requests,
+            max_concurrent_requests_per_subject: r.number(
+                "limits.max_concurrent_requests_per_subject",
+                (max_concurrent_requests / 4).max(1),
                 1..=1_000_000,
             ),
+            max_queue_delay: r.span(
+                "limits.max_queue_delay",
+                Span::millis(10),
+                Span::millis(1)..=Span::secs(60),
+            ),
+            max_scans_per_subject: r.number("limits.max_scans_per_subject", 16, 1..=10_000),
+            max_scan_wait: span("limits.max_scan_wait", 2, 10, 3_600),
             max_header_list_bytes: u32::try_from(r.size(
                 "limits.max_header_list_bytes",
                 Size::kib(64),
@@ -313,12 +350,19 @@ impl Limits {
             ))
             .expect("the range ends far below 4 GiB"),
             handshake_timeout: span("limits.handshake_timeout", 10, 100, 300),
+            first_call_timeout: span("limits.first_call_timeout", 60, 100, 86_400),
             keepalive_interval: span("limits.keepalive_interval", 60, 1_000, 7_200),
             keepalive_timeout: span("limits.keepalive_timeout", 20, 1_000, 600),
             idle_timeout: span("limits.idle_timeout", 900, 1_000, 86_400),
             default_request_timeout: span("limits.default_request_timeout", 30, 100, 3_600),
             max_request_timeout: span("limits.max_request_timeout", 60, 100, 3_600),
-            write_queue: r.number("limits.write_queue", 1_024, 1..=65_536),
+            response_timeout: span("limits.response_timeout", 60, 100, 86_400),
+            write_queue,
+            write_queue_per_subject: r.number(
+                "limits.write_queue_per_subject",
+                (write_queue / 2).max(1),
+                1..=65_536,
+            ),
             max_batch: r.number("limits.max_batch", 1_000, 1..=10_000),
             max_listings: r.number("limits.max_listings", 256, 1..=10_000),
             listing_ttl: span("limits.listing_ttl", 600, 1_000, 86_400),
@@ -366,6 +410,10 @@ impl Server {
         Self {
             local_domains: r.list("server.local_domains", &[], "a domain"),
             reflection: r.switch("server.reflection", true),
+            worker_threads: match r.number("server.worker_threads", 0, 0..=1_024) {
+                0 => available_parallelism().map_or(1, NonZeroUsize::get),
+                threads => threads,
+            },
             reload_interval: r.span(
                 "server.reload_interval",
                 Span::secs(5),

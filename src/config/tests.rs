@@ -245,6 +245,16 @@ fn flags_come_before_the_environment_before_the_file_before_defaults() {
 }
 
 #[test]
+fn what_one_may_have_is_a_part_of_what_there_is() {
+    let text = format!("{SOUND}\n[limits]\nmax_connections = 100\nmax_concurrent_requests = 40");
+    let set = [("limits.write_queue", "1"), ("limits.max_connections_per_address", "7")];
+    let limits = parse(&layers(&text, &[], &set)).limits;
+    assert_eq!(limits.max_concurrent_requests_per_subject, 10);
+    assert_eq!(limits.write_queue_per_subject, 1);
+    assert_eq!(limits.max_connections_per_address, 7);
+}
+
+#[test]
 fn a_mistake_is_told_where_it_was_made() {
     let environment = [("PARTNERD_LIMITS_MAX_BATCH", "none"), ("PARTNERD_LIMIT_MAX_BATCH", "1")];
     let flags = [("log.fromat", "json")];

@@ -76,7 +76,8 @@ impl DomainName {
             return Err(DomainNameError::IpLiteral);
         }
         let name = Self(Arc::from(ascii.as_ref()));
-        if name.to_unicode().contains(DEVIATIONS) {
+        // Only a label in A-label form stands for anything else than it says.
+        if name.0.contains("xn--") && name.to_unicode().contains(DEVIATIONS) {
             return Err(DomainNameError::Ambiguous);
         }
         Ok(name)

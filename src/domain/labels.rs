@@ -1,13 +1,14 @@
 //! The labels of a partner: a small map, kept small.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Texts by their keys, sorted by key.
 ///
 /// One sorted slice: a partner has few labels and a service has many partners, and a `BTreeMap`
-/// takes over 500 bytes to hold its first entry.
+/// takes over 500 bytes to hold its first entry. The texts can be shared, since most partners have
+/// the same keys and values as others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
 
 impl Labels {
     /// The value of a key.
@@ -62,12 +63,23 @@ impl Labels {
     }
 }
 
+impl FromIterator<(Arc<str>, Arc<str>)> for Labels {
+    /// The last value given for a key counts.
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(pairs: I) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        if !pairs.is_sorted_by(|(one, _), (next, _)| one < next) {
+            pairs.reverse();
+            pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+            pairs.dedup_by(|(one, _), (other, _)| one == other);
+        }
+        Self(pairs.into_boxed_slice())
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for Labels {
     /// The last value given for a key counts.
     fn from(pairs: [(&str, &str); N]) -> Self {
-        let mut labels = Self::default();
-        pairs.into_iter().for_each(|(key, value)| labels.insert(key, value));
-        labels
+        pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
     }
 }
 
@@ -89,6 +101,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_last_value_given_for_a_key_counts() {
+        let labels = Labels::from([("b", "1"), ("a", "2"), ("b", "3"), ("c", "4"), ("a", "5")]);
+        assert!(labels.iter().eq([("a", "5"), ("b", "3"), ("c", "4")]));
+    }
 
     proptest! {
         #[test]

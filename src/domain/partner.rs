@@ -78,8 +78,8 @@ pub struct Terms {
     pub expire_time: Option<Timestamp>,
     /// When somebody should look at it again.
     pub review_time: Option<Timestamp>,
-    /// Who answers for it.
-    pub owner: String,
+    /// Who answers for it: often the same for many.
+    pub owner: Arc<str>,
     /// Labels with the limits of Kubernetes.
     pub labels: Labels,
 }
@@ -100,7 +100,7 @@ impl Default for Terms {
             suspended: false,
             expire_time: None,
             review_time: None,
-            owner: String::new(),
+            owner: Arc::default(),
             labels: Labels::default(),
         }
     }

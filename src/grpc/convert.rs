@@ -18,9 +18,12 @@ use crate::{
     registry::snapshot::{Decision, DenialReason},
 };
 
+/// What the resource name of a partner begins with; its domain follows.
+pub const PARTNER_PREFIX: &str = "allowedPartners/";
+
 /// The resource name of a partner.
 pub fn partner_name(partner: &AllowedPartner) -> String {
-    format!("allowedPartners/{}", partner.domain)
+    format!("{PARTNER_PREFIX}{}", partner.domain)
 }
 
 /// A partner, with what is derived from it.
@@ -82,7 +85,7 @@ pub fn stored_partner(partner: &AllowedPartner) -> pb::AllowedPartner {
         suspended: *suspended,
         expire_time: expire_time.map(timestamp),
         review_time: review_time.map(timestamp),
-        owner: owner.clone(),
+        owner: owner.to_string(),
         labels: labels.into(),
         create_time: Some(timestamp(*create_time)),
         update_time: Some(timestamp(*update_time)),
@@ -241,7 +244,8 @@ pub fn duration(time: Duration) -> prost_types::Duration {
     }
 }
 
-const fn wire_partner_type(kind: PartnerType) -> pb::PartnerType {
+/// How far a partner's users are trusted.
+pub const fn wire_partner_type(kind: PartnerType) -> pb::PartnerType {
     match kind {
         PartnerType::PublicUnverified => pb::PartnerType::PublicUnverified,
         PartnerType::PublicVerified => pb::PartnerType::PublicVerified,
@@ -249,7 +253,8 @@ const fn wire_partner_type(kind: PartnerType) -> pb::PartnerType {
     }
 }
 
-const fn wire_negotiation(negotiation: Negotiation) -> pb::Negotiation {
+/// Whether something is negotiated.
+pub const fn wire_negotiation(negotiation: Negotiation) -> pb::Negotiation {
     match negotiation {
         Negotiation::Required => pb::Negotiation::Required,
         Negotiation::Optional => pb::Negotiation::Optional,
@@ -257,7 +262,8 @@ const fn wire_negotiation(negotiation: Negotiation) -> pb::Negotiation {
     }
 }
 
-const fn wire_method(method: NegotiationMethod) -> pb::NegotiationMethod {
+/// A way of authentication.
+pub const fn wire_method(method: NegotiationMethod) -> pb::NegotiationMethod {
     match method {
         NegotiationMethod::SaslOverTls => pb::NegotiationMethod::SaslOverTls,
         NegotiationMethod::DialbackOverTls => pb::NegotiationMethod::DialbackOverTls,
@@ -282,7 +288,8 @@ pub const fn staleness_policy(policy: StalenessPolicy) -> pb::StalenessPolicy {
     }
 }
 
-fn wire_warning(warning: Warning) -> pb::PartnerWarning {
+/// A warning, as people read it.
+pub fn wire_warning(warning: Warning) -> pb::PartnerWarning {
     use pb::partner_warning::Code;
     let (code, text, field) = match warning {
         Warning::Negotiation(NegotiationWarning::DialbackUnused) => (

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     auth::{
-        Permit,
+        Caller, Permit,
         permit::{GetPartner, ListRevisions, Purpose, RollbackPartner},
     },
     domain::{AllowedPartner, Revision, audit::Actor},
@@ -42,7 +42,9 @@ impl Partners {
         let permit = permit::<ListRevisions>(&self.registry.policy(), &begun.call, domain)?;
         let query = RevisionsQuery { page_size, page_token: page_token.clone() };
         let page = self
-            .walk(move |registry, waiting| registry.revisions(&permit, &query, waiting))
+            .walk(&begun.call.caller, move |registry, waiting| {
+                registry.revisions(&permit, &query, waiting)
+            })
             .await?;
         let message = pb::ListAllowedPartnerRevisionsResponse {
             allowed_partner_revisions: page.revisions.into_iter().map(wire_revision).collect(),
@@ -55,11 +57,12 @@ impl Partners {
     /// A partner as it was at a revision.
     pub(super) async fn get_at(
         &self,
+        caller: &Caller,
         permit: Permit<GetPartner>,
         revision: Revision,
         show_deleted: bool,
     ) -> Result<Committed<Arc<AllowedPartner>>, Status> {
-        self.walk(move |registry, waiting| {
+        self.walk(caller, move |registry, waiting| {
             registry.get_at(&permit, revision, show_deleted, waiting)
         })
         .await
@@ -89,7 +92,9 @@ impl Partners {
             .transpose()?;
         let (permit, revision) = complete(permit.zip(revision), broken)?;
         let rollback = self
-            .walk(move |registry, waiting| registry.prepare_rollback(permit, revision, waiting))
+            .walk(&begun.call.caller, move |registry, waiting| {
+                registry.prepare_rollback(permit, revision, waiting)
+            })
             .await?;
         let written = self.registry.rollback(rollback, given(&message.etag), retry).await?;
         single(&begun, written)
@@ -99,12 +104,14 @@ impl Partners {
     /// nobody waits for it any more, because the deadline has passed or the client is gone.
     async fn walk<T: Send + 'static>(
         &self,
+        caller: &Caller,
         walk: impl FnOnce(&Registry, Waiting<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        let _turn = self.scans.acquire().await.map_err(|_| status::draining())?;
+        let turn = self.turns.take(caller).await?;
         let registry = Arc::clone(&self.registry);
         let (reply, answer) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let found = walk(&registry, &|| !reply.is_closed());
             // Fails only if nobody waits.
             let _ = reply.send(found);

@@ -30,6 +30,20 @@ pub fn access_of(path: &str) -> Option<Access> {
     METHODS.get(path).copied()
 }
 
+/// The methods that answer with a stream. Few enough to be compared one by one.
+static STREAMS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let methods = DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.filter(MethodDescriptor::is_server_streaming).map(|method| path(&method)).collect()
+});
+
+/// Whether the method with this HTTP/2 path answers with a stream, which may go on for ever.
+pub fn streams(path: &str) -> bool {
+    // Those of the standard services are not in our descriptors.
+    path == "/grpc.health.v1.Health/Watch"
+        || path.starts_with("/grpc.reflection.")
+        || STREAMS.iter().any(|stream| stream == path)
+}
+
 /// Every method of ours, as an HTTP/2 path, with what it asks for, sorted.
 pub fn all() -> impl Iterator<Item = (&'static str, Access)> {
     METHODS.iter().map(|(path, access)| (path.as_str(), *access))
@@ -70,6 +84,16 @@ mod tests {
         let nobodys: Vec<_> = all().filter(|(_, access)| *access == Access::Nobody).collect();
         assert!(nobodys.is_empty(), "{nobodys:?}");
         assert!(all().count() >= 18);
+    }
+
+    #[test]
+    fn a_watch_is_a_stream_and_a_get_is_none() {
+        for service in ["xmpp.federation.v1.AllowedPartnerService", "grpc.health.v1.Health"] {
+            let watch = if service.starts_with("grpc") { "Watch" } else { "WatchAllowedPartners" };
+            assert!(streams(&format!("/{service}/{watch}")), "{service}");
+        }
+        assert!(!streams("/xmpp.federation.v1.AllowedPartnerService/GetAllowedPartner"));
+        assert!(!streams("/grpc.health.v1.Health/Check"));
     }
 
     #[test]

@@ -183,7 +183,7 @@ pub fn terms(
             F::Suspended => terms.suspended = message.suspended,
             F::ExpireTime => terms.expire_time = moment(message.expire_time, &path, broken),
             F::ReviewTime => terms.review_time = moment(message.review_time, &path, broken),
-            F::Owner => terms.owner.clone_from(&message.owner),
+            F::Owner => terms.owner = message.owner.as_str().into(),
             F::Labels => terms.labels = (&message.labels).into(),
         }
     }

@@ -12,16 +12,17 @@ use super::{
     convert,
     history::revision_if_given,
     parse::{self, Broken, complete, join},
-    partner_requests::{Member, Update, batch, check_batch, given, list_query, new_domain},
+    partner_requests::{Member, Update, batch, check_batch, given, new_domain},
     read_mask::ReadMask,
     status,
+    turns::Turns,
     watch::{Streams, WatchStream},
 };
 use crate::{
     auth::{
         Call, Denial, Permit, Policy,
         permit::{
-            Action, CreatePartner, DeletePartner, GetPartner, ListPartners, Purpose, ResolveDomain,
+            Action, CreatePartner, DeletePartner, GetPartner, Purpose, ResolveDomain,
             UndeletePartner, UpdatePartner,
         },
     },
@@ -32,13 +33,9 @@ use crate::{
     proto::v1::{self as pb, allowed_partner_service_server::AllowedPartnerService},
     registry::{
         Registry,
-        listing::{ListQuery, Page},
         partners::{DeleteItem, Written},
     },
 };
-
-/// A listing that looks at more partners than this leaves the thread that serves other calls.
-const SCAN_IN_PLACE: usize = 2_000;
 
 /// gRPC clients take responses of 4 MiB unless they are told otherwise.
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
@@ -49,27 +46,17 @@ pub struct Partners {
     pub(super) registry: Arc<Registry>,
     limits: Limits,
     pub(super) streams: Arc<Streams>,
-    /// As many scans at a time as there are cores; further ones wait their turn, within their
-    /// deadline.
-    pub(super) scans: Semaphore,
+    pub(super) turns: Turns,
+    /// So many large pages are written at a time, and do not wait for scans.
+    pub(super) pages: Arc<Semaphore>,
 }
 
 impl Partners {
     /// The handlers on `registry`, which open their streams among `streams`.
     pub fn new(registry: Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { registry, limits, streams, scans: Semaphore::new(cores) }
-    }
-
-    async fn list(&self, permit: Permit<ListPartners>, query: ListQuery) -> Result<Page, Status> {
-        let scans = !query.filter.is_empty() || !query.order.is_by_name();
-        if !scans || self.registry.scan_length() <= SCAN_IN_PLACE {
-            return Ok(self.registry.list(&permit, &query)?);
-        }
-        let _turn = self.scans.acquire().await.map_err(|_| status::draining())?;
-        let registry = Arc::clone(&self.registry);
-        let page = tokio::task::spawn_blocking(move || registry.list(&permit, &query)).await;
-        Ok(page.map_err(|error| status::internal(&error.to_string()))??)
+        let turns = Turns::new(limits.max_scans_per_subject, limits.max_scan_wait);
+        Self { registry, limits, streams, turns, pages: Arc::new(Semaphore::new(cores)) }
     }
 }
 
@@ -89,7 +76,7 @@ impl AllowedPartnerService for Partners {
         let domain = complete(domain, broken)?;
         let permit = permit::<GetPartner>(&self.registry.policy(), &begun.call, domain)?;
         let found = match then {
-            Some(then) => self.get_at(permit, then, *show_deleted).await?,
+            Some(then) => self.get_at(&begun.call.caller, permit, then, *show_deleted).await?,
             None => self.registry.get(&permit, *show_deleted)?,
         };
         Ok(begun.response(shown.apply(convert::partner(&found.result)), found.revision))
@@ -99,23 +86,7 @@ impl AllowedPartnerService for Partners {
         &self,
         request: Request<pb::ListAllowedPartnersRequest>,
     ) -> Result<Response<pb::ListAllowedPartnersResponse>, Status> {
-        let mut begun = begin(&self.registry, request).await?;
-        let permit = self.registry.policy().permit::<ListPartners>(&begun.call, Purpose::Commit)?;
-        let mut broken = Broken::default();
-        let shown = ReadMask::parse(begun.message.read_mask.as_ref(), &mut broken);
-        let query = list_query(std::mem::take(&mut begun.message), &mut broken);
-        let page = self.list(permit, complete(query, broken)?).await?;
-        let message = pb::ListAllowedPartnersResponse {
-            allowed_partners: page
-                .partners
-                .iter()
-                .map(|partner| shown.apply(convert::partner(partner)))
-                .collect(),
-            next_page_token: page.next.unwrap_or_default(),
-            total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
-            revision: page.revision.as_i64(),
-        };
-        Ok(begun.response(message, page.revision))
+        self.list(request).await
     }
 
     async fn create_allowed_partner(

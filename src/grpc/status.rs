@@ -27,6 +27,8 @@ const MAX_TEXT_BYTES: usize = 600;
 
 /// When to try again after an overload.
 const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
+/// When to try a listing again that found too many others.
+const RETRY_SCAN: Duration = Duration::from_secs(1);
 /// When to try for a stream again.
 const RETRY_STREAM: Duration = Duration::from_secs(10);
 /// When to try again what has no room until a person makes some.
@@ -79,11 +81,31 @@ pub fn retry_later(code: Code, reason: &str, message: &str, after: Duration) -> 
 /// RESOURCE_EXHAUSTED: as many streams as this limit allows.
 pub fn too_many_streams(limit: &str, most: usize) -> Status {
     let message = format!("{most} streams are open, which {limit} allows; close one, or try later");
+    at_limit("TOO_MANY_STREAMS", limit, message, RETRY_STREAM)
+}
+
+/// RESOURCE_EXHAUSTED: the caller's listings and walks through the history wait for one another,
+/// as many as this limit allows.
+pub fn too_many_scans(limit: &str, most: usize) -> Status {
+    let message = format!(
+        "{most} of your listings and histories are under way, which {limit} allows; wait for one"
+    );
+    at_limit("TOO_MANY_SCANS", limit, message, RETRY_SCAN)
+}
+
+/// RESOURCE_EXHAUSTED: a scan has waited for its turn as long as this limit allows.
+pub fn scan_waited(limit: &str, wait: Duration) -> Status {
+    let message = format!("no turn came within {wait:?}, which {limit} allows; try again");
+    at_limit("TOO_MANY_SCANS", limit, message, RETRY_SCAN)
+}
+
+/// RESOURCE_EXHAUSTED because of the limit of that name, with the time after which to try again.
+pub fn at_limit(reason: &str, limit: &str, message: String, after: Duration) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_retry_info(Some(RETRY_STREAM));
+    details.set_retry_info(Some(after));
     details.add_quota_failure_violation(limit, &message);
     let metadata = [("limit", limit.to_owned())];
-    detailed(Code::ResourceExhausted, message, "TOO_MANY_STREAMS", metadata, details)
+    detailed(Code::ResourceExhausted, message, reason, metadata, details)
 }
 
 impl From<Error> for Status {
@@ -199,10 +221,14 @@ impl From<Error> for Status {
                 [("revision", last.to_string())],
                 ErrorDetails::new(),
             ),
-            Kind::Overloaded => retry_later(
-                Code::ResourceExhausted,
+            Kind::Overloaded => {
+                let text = "too many writes wait; try again".to_owned();
+                at_limit("WRITE_QUEUE_FULL", "limits.write_queue", text, RETRY_OVERLOADED)
+            }
+            Kind::SubjectOverloads { most } => at_limit(
                 "WRITE_QUEUE_FULL",
-                "too many writes wait; try again",
+                "limits.write_queue_per_subject",
+                format!("{most} of your writes wait already; wait for their answers"),
                 RETRY_OVERLOADED,
             ),
             Kind::Draining => draining(),
@@ -254,12 +280,14 @@ pub fn of_library(found: Status) -> Status {
             let message = format!("the message is not the one this method takes: {message}");
             status(Code::InvalidArgument, "MESSAGE_MALFORMED", message)
         }
-        Code::Unimplemented => {
-            let message = match message {
-                "" => "there is no such method; compare the client's version with the server's",
-                message => message,
-            };
+        Code::Unimplemented if message.is_empty() => {
+            let message = "there is no such method; compare the client's version with the server's";
             status(Code::Unimplemented, "METHOD_UNKNOWN", message)
+        }
+        // The library has no other use for this code than an encoding it was not told to take.
+        Code::Unimplemented => {
+            let message = format!("{message}; send messages without compression");
+            status(Code::Unimplemented, "COMPRESSION_UNSUPPORTED", message)
         }
         _ => found,
     }

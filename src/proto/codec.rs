@@ -19,6 +19,13 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 /// configurable size has half as many.
 pub const MAX_ELEMENTS: usize = 20_000;
 
+/// What a response has room for before it grows: most are one partner. tonic's own 8 KiB would be
+/// taken and given back for each of them.
+const SMALL_MESSAGE: usize = 512;
+
+/// How much of a stream's messages is gathered before it is sent; tonic's own figure.
+const YIELD_THRESHOLD: usize = 32 * 1024;
+
 /// prost's codec, which refuses a message of more than [`MAX_ELEMENTS`].
 #[derive(Debug)]
 pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
@@ -40,7 +47,7 @@ where
     type Decoder = BoundedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::default())
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(SMALL_MESSAGE, YIELD_THRESHOLD))
     }
 
     fn decoder(&mut self) -> Self::Decoder {

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod codec;
+pub mod page;
 pub mod watch;
 
 use std::fmt;
@@ -10,6 +11,8 @@ use std::fmt;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("xmpp.federation.v1");
+
+    pub use super::page::ListAllowedPartnersResponse;
 }
 
 /// The encoded `FileDescriptorSet` of the API, method options included.

@@ -134,7 +134,7 @@ fn partner_fields(terms: &Terms, state: State) -> Fields {
         ("suspended".into(), suspended.to_string()),
         ("expire_time".into(), text(expire_time.as_ref())),
         ("review_time".into(), text(review_time.as_ref())),
-        ("owner".into(), owner.clone()),
+        ("owner".into(), owner.to_string()),
         ("delete_time".into(), text(delete_time.as_ref())),
         ("expired".into(), expired.to_string()),
     ];

@@ -125,6 +125,11 @@ pub enum Kind {
     },
     /// Too many writes wait: try again.
     Overloaded,
+    /// Too many writes of this subject wait: try again when some are answered.
+    SubjectOverloads {
+        /// As many as may.
+        most: usize,
+    },
     /// The server is going away: try another one.
     Draining,
     /// The store takes no writes.

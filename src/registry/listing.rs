@@ -36,6 +36,8 @@ pub struct Page {
     pub partners: Vec<Arc<AllowedPartner>>,
     /// The token of the next page; `None` on the last one.
     pub next: Option<String>,
+    /// About how many bytes its partners take on the wire.
+    pub weight: usize,
     /// How many partners there are in all pages.
     pub total: u32,
     /// The revision that all pages come from.
@@ -67,7 +69,7 @@ impl Registry {
         let last = token.as_ref().and_then(|token| DomainName::parse(&token.after).ok());
         let counted = token.as_ref().map(|token| token.total);
         let (mut partners, total) = listing.page(last.as_ref(), counted);
-        let fitting = fitting(&partners, query.page_size);
+        let (fitting, weight) = fitting(&partners, query.page_size);
         let more = partners.len() > fitting;
         partners.truncate(fitting);
         let next = partners.last().filter(|_| more).map(|last| {
@@ -78,7 +80,7 @@ impl Registry {
         if next.is_some() {
             self.pages.keep(snapshot);
         }
-        Ok(Page { partners, next, total, revision })
+        Ok(Page { partners, next, weight, total, revision })
     }
 }
 
@@ -86,14 +88,17 @@ impl Registry {
 /// responses of 4 MiB unless they are told otherwise.
 pub(super) const MAX_PAGE_BYTES: usize = 3 << 20;
 
-/// How many of `partners` fit on a page; at least one.
-fn fitting(partners: &[Arc<AllowedPartner>], page_size: usize) -> usize {
-    let mut weight = 0;
-    let light = partners.iter().take_while(|partner| {
-        weight += partner.weight();
-        weight <= MAX_PAGE_BYTES
-    });
-    light.count().clamp(1, page_size)
+/// How many of `partners` fit on a page, at least one, and what they weigh.
+fn fitting(partners: &[Arc<AllowedPartner>], page_size: usize) -> (usize, usize) {
+    let (mut count, mut weight) = (0, 0);
+    for partner in &partners[..partners.len().min(page_size)] {
+        let heavier = weight + partner.weight();
+        if count > 0 && heavier > MAX_PAGE_BYTES {
+            break;
+        }
+        (count, weight) = (count + 1, heavier);
+    }
+    (count, weight)
 }
 
 /// A listing on one snapshot.

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod audit_log;
 pub mod backup;
+mod bulk;
 pub mod draft;
 pub mod error;
 pub mod expiry;
@@ -15,6 +16,7 @@ pub mod listing;
 pub mod log;
 #[cfg(test)]
 mod memory;
+mod owners;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
@@ -68,6 +70,8 @@ pub struct Options {
     /// The most writes that wait for the disk, at least 1; further ones are refused with a retry
     /// hint.
     pub write_queue_length: usize,
+    /// The most of them of one subject, at least 1.
+    pub write_queue_share: usize,
     /// The most snapshots that are kept for listings under way.
     pub retained_listings: usize,
     /// How long a snapshot is kept for a listing under way.
@@ -88,6 +92,7 @@ impl Options {
             audit_key: SigningKey::generate(),
             local_domains: BTreeSet::new(),
             write_queue_length: 16,
+            write_queue_share: 16,
             retained_listings: 1,
             listing_ttl: Duration::from_secs(60),
             tail: TailLimits { commits: 16, bytes: 1 << 20 },

@@ -6,12 +6,14 @@
 use std::{
     ops::Bound,
     sync::{Arc, LazyLock},
+    thread,
 };
 
-use imbl::{HashMap, OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::{bulk, owners::Owners};
 use crate::{
     auth::Policy,
     domain::{
@@ -36,7 +38,7 @@ pub struct Snapshot {
     /// The deleted partners by primary domain; never one that is in force as well.
     deleted: OrdMap<DomainName, Arc<AllowedPartner>>,
     /// Every domain in force and the partner that owns it, for point reads.
-    owners: HashMap<DomainName, Arc<AllowedPartner>>,
+    owners: Owners,
     /// The partners in force that are not marked as expired and will be, by when.
     expiries: OrdSet<(Timestamp, DomainName)>,
     settings: Arc<FederationSettings>,
@@ -80,22 +82,46 @@ pub enum DenialReason {
 impl Snapshot {
     /// The state as a store loaded it.
     pub fn of(state: State) -> Self {
-        let roles = state.roles.into_iter().map(|role| (Arc::clone(&role.id), role));
+        let State {
+            revision,
+            oldest_revision,
+            partners,
+            settings,
+            replicas: _,
+            roles,
+            revocations,
+            audit_head: _,
+        } = state;
+        let changed = partners.iter().map(|partner| partner.revision);
+        let last_change = changed.chain([settings.revision]).max().unwrap_or_default();
+        // A deleted partner may be forgotten together with the commit that deleted it.
+        let forgotten = Revision::new(oldest_revision.get().saturating_sub(1));
+        let (deleted, live): (Vec<_>, _) =
+            partners.into_iter().partition(|partner| partner.delete_time.is_some());
+        let by_domain = |partners: &[Arc<AllowedPartner>]| {
+            let pairs = partners.iter().map(|it| (it.domain.clone(), Arc::clone(it)));
+            bulk::map_of_sorted(&pairs.collect::<Vec<_>>())
+        };
+        // The larger half of the work, which has a core of its own if there is one.
+        let (owners, partners) = thread::scope(|scope| {
+            let owners = scope.spawn(|| Owners::of(live.iter()));
+            let partners = by_domain(&live);
+            (owners.join().expect("making a map does not panic"), partners)
+        });
         let mut snapshot = Self {
-            roles: roles.collect(),
-            revocations: Arc::new(state.revocations.into_iter().collect()),
-            ..Self::default()
+            revision,
+            oldest_revision,
+            partners,
+            deleted: by_domain(&deleted),
+            owners,
+            expiries: live.iter().filter_map(|partner| expiry(partner)).collect(),
+            settings,
+            roles: roles.into_iter().map(|role| (Arc::clone(&role.id), role)).collect(),
+            revocations: Arc::new(revocations.into_iter().collect()),
+            policy: Arc::default(),
+            list_revision: last_change.max(forgotten).min(revision),
         };
         snapshot.compile_policy();
-        snapshot.set_settings(state.settings);
-        for partner in state.partners {
-            snapshot.insert(partner);
-        }
-        snapshot.revision = state.revision;
-        snapshot.oldest_revision = state.oldest_revision;
-        // A deleted partner may be forgotten together with the commit that deleted it.
-        let forgotten = Revision::new(state.oldest_revision.get().saturating_sub(1));
-        snapshot.list_revision = snapshot.list_revision.max(forgotten).min(state.revision);
         snapshot
     }
 
@@ -235,9 +261,7 @@ impl Snapshot {
             return;
         }
         self.deleted.remove(&domain);
-        for owned in partner.domains() {
-            self.owners.insert(owned.clone(), Arc::clone(&partner));
-        }
+        self.owners.insert(&partner);
         let before = self.partners.insert(domain, Arc::clone(&partner));
         self.reschedule(before.as_deref(), Some(&partner));
     }
@@ -251,9 +275,7 @@ impl Snapshot {
 
     /// Frees the domains of a partner in force, which is about to be replaced or deleted.
     pub(super) fn release(&mut self, partner: &AllowedPartner) {
-        for owned in partner.domains() {
-            self.owners.remove(owned);
-        }
+        self.owners.remove(partner);
     }
 
     /// Forgets the history before `oldest`, and the deleted partners that went with it.

@@ -24,6 +24,7 @@ use super::{
     retention,
 };
 use crate::{
+    auth::shares::{Share, Shares},
     domain::{
         Revision, Violation,
         audit::{Actor, AuditEntry, ChainHead, Checkpoint, Event},
@@ -85,6 +86,8 @@ struct Job {
     request: Option<Request>,
     work: Work,
     reply: Reply,
+    /// What its subject takes of the queue, while it is there.
+    share: Share,
 }
 
 /// Replicas to be kept or forgotten, with the group that is written next.
@@ -111,6 +114,8 @@ impl Saved {
 #[derive(Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Message>,
+    /// So that one subject's writes leave room in the queue for the others'.
+    shares: Shares,
     current: Arc<Current>,
     options: Arc<Options>,
     failure: Arc<OnceLock<String>>,
@@ -125,6 +130,7 @@ impl Writer {
         options: Options,
     ) -> Self {
         let (queue, inbox) = mpsc::channel(options.write_queue_length.max(1));
+        let shares = Shares::new(options.write_queue_share.max(1));
         let options = Arc::new(options);
         let failure = Arc::new(OnceLock::new());
         let desk = Desk {
@@ -139,13 +145,14 @@ impl Writer {
             .name("writer".into())
             .spawn(move || desk.serve(inbox))
             .expect("the system lets a server start one thread");
-        Self { queue, current, options, failure, thread: Mutex::new(Some(thread)) }
+        Self { queue, shares, current, options, failure, thread: Mutex::new(Some(thread)) }
     }
 
     /// Lets `work` decide on the state and waits until what came of it is on the disk.
     ///
     /// # Errors
-    /// What `work` reports; [`Kind::Overloaded`] if too many writes wait; [`Kind::ReadOnly`] once
+    /// What `work` reports; [`Kind::Overloaded`] and [`Kind::SubjectOverloads`] if too many writes
+    /// wait, of all or of this subject; [`Kind::ReadOnly`] once
     /// the store has failed; [`Kind::Draining`] when the server goes away.
     pub(super) async fn commit(
         &self,
@@ -154,8 +161,10 @@ impl Writer {
         work: Work,
     ) -> Result<Committed<AnswerResult>, Error> {
         self.refuse_if_failed()?;
+        let share = self.shares.take(&actor.issuer, &actor.subject);
+        let share = share.ok_or(Kind::SubjectOverloads { most: self.shares.most() })?;
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Job(Job { actor, request, work, reply }))?;
+        self.send(Message::Job(Job { actor, request, work, reply, share }))?;
         answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
     }
 
@@ -381,7 +390,8 @@ impl Desk {
                 let _ = job.reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
                 continue;
             }
-            let Job { actor, request, work, reply } = job;
+            let Job { actor, request, work, reply, share } = job;
+            drop(share);
             let decided = self.decide(&mut group, &actor, request, &work);
             // What it holds is free before anybody is answered: the place of a restore, for one.
             drop(work);

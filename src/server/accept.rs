@@ -1,15 +1,29 @@
 //! Takes connections, within the limit, until told to stop; then lets them finish.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tonic::body::Body;
 
-use super::{CallService, Shutdown, connection::Connections};
-use crate::{config::Limits, tls::ServerTls};
+use super::{
+    Pressure, ResponseBody, Shutdown,
+    connection::Connections,
+    room::{Full, Room},
+    workers::Workers,
+};
+use crate::{config::Limits, service::CallService, tls::ServerTls};
 
 /// How long to wait after a failed accept: most often the process is out of file descriptors, and
 /// asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is told that connections are closed for want of room: as often as somebody likes
+/// would fill the log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether connections are encrypted.
 #[derive(Clone, Debug)]
@@ -20,40 +34,52 @@ pub enum Security {
     Tls(Arc<ServerTls>),
 }
 
-/// Serves until `shutdown` says to stop, and returns when the last call is over, the drain
-/// timeout has passed or the shutdown turns into an end.
+/// Serves on `workers` threads, or on the caller's if there are none, until `shutdown` says to
+/// stop, and returns when the last call is over, the drain timeout has passed or the shutdown turns
+/// into an end.
 ///
-/// A connection beyond the limit is closed at once. Nothing that a client does ends it.
+/// A connection beyond a limit, in all or from its address, is closed at once. Nothing that a
+/// client does ends it.
+///
+/// # Errors
+/// If the threads cannot be started.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     security: Security,
-    service: impl CallService + Sync,
+    service: impl CallService<Body, Body: ResponseBody>,
     limits: &Limits,
+    pressure: Arc<Pressure>,
+    workers: usize,
     shutdown: Shutdown,
-) {
-    let connections = Arc::new(Connections::new(security, service, limits, shutdown.clone()));
-    let room = Arc::new(Semaphore::new(limits.max_connections));
+) -> io::Result<()> {
+    let workers = Arc::new(Workers::start(workers)?);
+    let connections = Connections::new(security, service, limits, pressure, shutdown.clone());
+    let connections = Arc::new(connections);
+    let room = Arc::new(Room::new(limits));
     let drain_timeout = limits.drain_timeout;
     let mut loops = JoinSet::new();
     for listener in listeners {
-        let (connections, room, shutdown) = (connections.clone(), room.clone(), shutdown.clone());
+        let (connections, workers) = (connections.clone(), workers.clone());
+        let (room, shutdown) = (room.clone(), shutdown.clone());
         loops.spawn(async move {
-            let mut open = accept(listener, connections, room, &shutdown).await;
+            let mut open = accept(listener, connections, &workers, room, &shutdown).await;
             drain(&mut open, drain_timeout, &shutdown).await;
         });
     }
     while loops.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// Accepts until the drain begins, and gives back the connections that are open then.
-async fn accept<S: CallService + Sync>(
+async fn accept<S: CallService<Body, Body: ResponseBody>>(
     listener: TcpListener,
     connections: Arc<Connections<S>>,
-    room: Arc<Semaphore>,
+    workers: &Workers,
+    room: Arc<Room>,
     shutdown: &Shutdown,
 ) -> JoinSet<()> {
     let mut open = JoinSet::new();
-    let mut full = false;
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -69,17 +95,28 @@ async fn accept<S: CallService + Sync>(
                 continue;
             }
         };
-        let Ok(permit) = room.clone().try_acquire_owned() else {
-            if !std::mem::replace(&mut full, true) {
-                tracing::warn!(%peer, "limits.max_connections is reached; closing new ones");
+        let place = match room.take(peer.ip()) {
+            Ok(place) => place,
+            Err(Full(limit)) => {
+                if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%peer, "{limit} is reached; closing new connections");
+                }
+                continue;
             }
-            continue;
         };
-        full = false;
+        // Off this thread's reactor, so that its worker's can take it.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "the connection was gone at once");
+                continue;
+            }
+        };
         let connections = connections.clone();
-        open.spawn(async move {
+        workers.spawn(&mut open, async move {
             connections.run(stream, peer).await;
-            drop(permit);
+            drop(place);
         });
     }
 }

@@ -2,35 +2,35 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{Request, Response};
 use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
     sync::Notify,
     task::{JoinSet, spawn_blocking},
 };
-use tonic::{Code, Status, body::Body};
-use tower::{Layer, ServiceExt};
+use tonic::body::Body;
 
 use super::{
-    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, CallService, DEV_REFRESH_INTERVAL,
-    HISTORY_SWEEP_INTERVAL, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload,
-    STREAM_SWEEP_INTERVAL, Security, Shutdown, audit_key, door::GrpcDoor, every, expire_in_time,
-    health, layered, on_hangup, reflection, reload_on_change, serve, standing::StreamStanding,
+    ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
+    Pressure, REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, Reload, ResponseBody,
+    STREAM_SWEEP_INTERVAL, Security, Shutdown, Subjects, audit_key, door::GrpcDoor, every,
+    expire_in_time, health, layered, on_hangup, reflection, reload_on_change, serve,
+    services::Services, standing::StreamStanding,
 };
 use crate::{
     auth::{
         failures::{FailureLimits, Failures},
         incident::Incidents,
         issuer::AuthConfigError,
-        layer::AuthLayer,
+        layer::Authenticated,
         token::Verifier,
     },
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     domain::audit::{Actor, Event},
-    grpc::{self, TransferLimits, watch::Streams},
+    grpc::{self, Routes, TransferLimits, watch::Streams},
     registry::{self, Registry, Retention, log::TailLimits, replicas::ReplicaOptions},
+    service::CallService,
     store::{Store, StoreError},
     tls::{ServerTls, TlsConfig, TlsError},
 };
@@ -45,6 +45,7 @@ pub struct Assembly {
     security: Security,
     limits: Limits,
     reflection: bool,
+    worker_threads: usize,
     reload_interval: Duration,
     reloads: Vec<Reload>,
     development: Option<Arc<DevFolder>>,
@@ -140,11 +141,12 @@ impl Assembly {
             replicas,
         } = config;
         let config::Replicas { max_count, silent_after, id_is_subject } = replicas;
-        let config::Server { local_domains, reflection, reload_interval } = server;
+        let config::Server { local_domains, reflection, worker_threads, reload_interval } = server;
         let options = registry::Options {
             audit_key: audit_key::open_or_create(&data_dir)?,
             local_domains: local_domains.into_iter().collect(),
             write_queue_length: limits.write_queue,
+            write_queue_share: limits.write_queue_per_subject,
             retained_listings: limits.max_listings,
             listing_ttl: limits.listing_ttl,
             retention: Retention { max_age: history.max_age, max_commits: history.max_commits },
@@ -163,6 +165,7 @@ impl Assembly {
             security,
             limits,
             reflection,
+            worker_threads,
             reload_interval,
             reloads,
             development,
@@ -180,7 +183,7 @@ impl Assembly {
     /// every write that was answered is on the disk.
     ///
     /// # Errors
-    /// If the process cannot listen to its signals.
+    /// If the process cannot listen to its signals, or start the threads that serve.
     pub async fn serve(
         self,
         listeners: Vec<TcpListener>,
@@ -192,23 +195,27 @@ impl Assembly {
         let incidents = self.incidents.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(audit_refusals(registry.clone(), incidents.clone(), shutdown.clone()));
-        let service = self.service(&mut tasks, &shutdown).await;
+        let pressure = Arc::new(Pressure::new(self.limits.max_queue_delay));
+        let service = self.service(&mut tasks, pressure.clone(), &shutdown).await;
         let (security, limits) = (self.security.clone(), self.limits.clone());
+        let workers = self.worker_threads;
         self.spawn_background(&mut tasks, &shutdown)?;
-        serve(listeners, security, service, &limits, shutdown).await;
+        let served =
+            serve(listeners, security, service, &limits, pressure, workers, shutdown).await;
         tasks.shutdown().await;
         note_refusals(&registry, &incidents).await;
         note(&registry, Event::Stop).await;
         registry.close().await;
-        Ok(())
+        Ok(served?)
     }
 
     /// The services, behind authentication, behind the layers of every call.
     async fn service(
         &self,
         tasks: &mut JoinSet<()>,
+        pressure: Arc<Pressure>,
         shutdown: &Shutdown,
-    ) -> impl CallService + Sync + use<> {
+    ) -> impl CallService<Body, Body: ResponseBody> + use<> {
         let (health, health_service) = health(grpc::SERVICE_NAMES.to_vec()).await;
         tasks.spawn(health.follow(shutdown.clone()));
         let limits = grpc::Limits {
@@ -216,6 +223,8 @@ impl Assembly {
             max_batch_items: self.limits.max_batch,
             max_watch_streams: self.limits.max_watch_streams,
             max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
+            max_scans_per_subject: self.limits.max_scans_per_subject,
+            max_scan_wait: self.limits.max_scan_wait,
             transfers: TransferLimits {
                 max_backups: self.limits.max_backups,
                 patience: self.limits.transfer_patience,
@@ -231,15 +240,16 @@ impl Assembly {
             swept.sweep();
             std::future::ready(())
         }));
-        let mut routes = grpc::routes(&self.registry, limits, streams).add_service(health_service);
-        if self.reflection {
-            routes = routes.add_service(reflection(shutdown.clone()));
-        }
+        let services = Services {
+            ours: Routes::new(&self.registry, limits, streams),
+            health: health_service,
+            reflection: self.reflection.then(|| reflection(shutdown.clone())),
+        };
         let door = GrpcDoor::new(self.registry.clone());
-        let routes = ServiceExt::<Request<Body>>::map_response(routes.prepare(), in_our_terms);
+        let most = self.limits.max_concurrent_requests_per_subject;
+        let services = Subjects::new(services, most, pressure);
         let failures = Failures::new(self.failure_limits, self.incidents.clone());
-        let authenticated = AuthLayer::new(self.verifier.clone(), failures, door).layer(routes);
-        layered(authenticated, &self.limits)
+        layered(Authenticated::new(services, self.verifier.clone(), failures, door), &self.limits)
     }
 
     fn spawn_background(
@@ -277,14 +287,6 @@ impl Assembly {
             }));
         }
         Ok(())
-    }
-}
-
-/// A refusal by the gRPC library itself, such as that of a message too large, gets our details.
-fn in_our_terms(response: Response<Body>) -> Response<Body> {
-    match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != Code::Ok => grpc::status::of_library(status).into_http(),
-        _ => response,
     }
 }
 

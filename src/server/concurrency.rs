@@ -1,24 +1,24 @@
 //! No more calls at a time than the server can carry.
 
-use std::{
-    convert::Infallible,
-    future,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::ready, sync::Arc};
 
+use futures_util::{FutureExt, future::Either};
 use http::{Request, Response};
-use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService, refusal::Refusal};
+use super::{
+    body::{Answered, Held, ResponseBody},
+    refusal::Refusal,
+};
+use crate::service::CallService;
 
 /// The streams of the health service, which anybody may open without a token, that are counted
 /// apart so that they can shut nobody out.
 const MAX_HEALTH_STREAMS: usize = 1_000;
 
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const WATCH: &str = "/xmpp.federation.v1.AllowedPartnerService/WatchAllowedPartners";
 
 /// Answers RESOURCE_EXHAUSTED, with the time to try again, to a call beyond the limit. A call
@@ -43,46 +43,42 @@ impl<S> Concurrency<S> {
     /// Where the call at `path` is counted and how many may be; `None` if it is not counted.
     fn counter(&self, path: &str) -> Option<(&Arc<Semaphore>, usize)> {
         match path {
-            // Streams of their own kind are counted by subject, once it is known who calls.
-            "/grpc.health.v1.Health/Check" | WATCH => None,
-            "/grpc.health.v1.Health/Watch" => Some((&self.free_for_health, MAX_HEALTH_STREAMS)),
+            HEALTH_WATCH => Some((&self.free_for_health, MAX_HEALTH_STREAMS)),
+            path if counted_apart(path) => None,
             _ => Some((&self.free, self.limit)),
         }
     }
 }
 
-impl<S: CallService> Service<Request<Body>> for Concurrency<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = CallFuture;
+impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Concurrency<S> {
+    type Body = Answered<Held<S::Body, Option<OwnedSemaphorePermit>>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> CallFuture {
+    fn call(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<S> {
         let permit = match self.counter(request.uri().path()) {
             None => None,
-            Some((free, limit)) => {
-                let Ok(permit) = free.clone().try_acquire_owned() else {
-                    let refusal = Refusal::TooManyCalls { limit };
-                    return Box::pin(future::ready(Ok(refusal.response())));
-                };
-                Some(permit)
-            }
+            Some((free, limit)) => match free.clone().try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_full) => {
+                    let refusal = Refusal::TooManyCalls {
+                        limit: "limits.max_concurrent_requests",
+                        most: limit,
+                    };
+                    return Either::Left(ready(refusal.response()));
+                }
+            },
         };
-        let answer = self.inner.clone().oneshot(request);
-        Box::pin(async move {
-            let Ok(response) = answer.await;
-            Ok(response.map(|body| held(body, permit)))
-        })
+        let answer = self.inner.call(request);
+        Either::Right(
+            answer.map(|response| response.map(|body| Answered::Service(Held::new(body, permit)))),
+        )
     }
 }
 
-/// The body, which keeps `guard` until it is gone.
-pub(super) fn held<G: Send + 'static>(body: Body, guard: G) -> Body {
-    Body::new(body.map_frame(move |frame| {
-        let _held = &guard;
-        frame
-    }))
+/// Whether the call at `path` does not count among calls: a health check, which must be answered
+/// above all when there are too many, and streams, which have limits of their own.
+pub(super) fn counted_apart(path: &str) -> bool {
+    matches!(path, HEALTH_CHECK | HEALTH_WATCH | WATCH)
 }

@@ -1,22 +1,24 @@
 //! Every call has a deadline: the client's, capped by the server's.
 
 use std::{
-    convert::Infallible,
-    future,
+    future::ready,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt, future::Either};
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::{Status, body::Body};
-use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService, refusal::Refusal};
-use crate::grpc::call::CallDeadline;
+use super::{
+    body::{Answered, ResponseBody},
+    refusal::Refusal,
+};
+use crate::{grpc::call::CallDeadline, service::CallService};
 
 /// The header in which a client says how long it will wait.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -36,12 +38,20 @@ pub struct Deadline<S> {
     cap_of_restores: Duration,
 }
 
-/// A response that ends with DEADLINE_EXCEEDED when the client's time is up.
-struct TimedBody {
-    inner: Body,
-    deadline: Pin<Box<Sleep>>,
-    allowed: Duration,
+/// A response that ends with DEADLINE_EXCEEDED when the client's time is up, if he set one.
+#[derive(Debug)]
+pub struct TimedBody<B> {
+    inner: B,
+    limit: Option<TimeLimit>,
     over: bool,
+}
+
+#[derive(Debug)]
+struct TimeLimit {
+    deadline: Instant,
+    allowed: Duration,
+    /// Wakes a response that waits. Most never wait, and so need no timer.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Deadline<S> {
@@ -67,33 +77,26 @@ impl<S> Deadline<S> {
     }
 }
 
-impl<S: CallService> Service<Request<Body>> for Deadline<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = CallFuture;
+impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Deadline<S> {
+    type Body = Answered<TimedBody<S::Body>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> CallFuture {
+    fn call(
+        &self,
+        mut request: Request<Body>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<S> {
         let started = Instant::now();
         let Ok(asked) = client_timeout(request.headers()) else {
-            return Box::pin(future::ready(Ok(Refusal::BadDeadline.response())));
+            return Either::Left(ready(Refusal::BadDeadline.response()));
         };
         let allowed = self.allowed(request.uri().path(), asked);
         request.extensions_mut().insert(CallDeadline(started + allowed));
-        let answer = self.inner.clone().oneshot(request);
-        Box::pin(async move {
-            let Ok(response) = timeout_at(started + allowed, answer).await else {
-                return Ok(Refusal::TooLate { allowed }.response());
-            };
-            let Ok(response) = response;
-            Ok(match asked {
-                Some(asked) => response.map(|inner| timed(inner, started, asked)),
-                None => response,
-            })
-        })
+        let answer = timeout_at(started + allowed, self.inner.call(request));
+        Either::Right(answer.map(move |answer| match answer {
+            Err(_elapsed) => Refusal::TooLate { allowed }.response(),
+            Ok(response) => {
+                response.map(|inner| Answered::Service(TimedBody::new(inner, started, asked)))
+            }
+        }))
     }
 }
 
@@ -122,15 +125,28 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     })
 }
 
-fn timed(inner: Body, started: Instant, allowed: Duration) -> Body {
-    if inner.is_end_stream() {
-        return inner;
+impl<B: ResponseBody> TimedBody<B> {
+    fn new(inner: B, started: Instant, allowed: Option<Duration>) -> Self {
+        let allowed = allowed.filter(|_| !inner.is_end_stream());
+        let limit = allowed.map(|allowed| TimeLimit::new(started + allowed, allowed));
+        Self { inner, limit, over: false }
     }
-    let deadline = Box::pin(sleep_until(started + allowed));
-    Body::new(TimedBody { inner, deadline, allowed, over: false })
 }
 
-impl http_body::Body for TimedBody {
+impl TimeLimit {
+    const fn new(deadline: Instant, allowed: Duration) -> Self {
+        Self { deadline, allowed, alarm: None }
+    }
+
+    /// Whether the time is up; if not, the task is woken when it is.
+    fn is_up(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.deadline;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        alarm.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl<B: ResponseBody> http_body::Body for TimedBody<B> {
     type Data = Bytes;
     type Error = Status;
 
@@ -138,15 +154,20 @@ impl http_body::Body for TimedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.over {
+        let Self { inner, limit, over } = &mut *self;
+        if *over {
             return Poll::Ready(None);
         }
+        let Some(limit) = limit else { return Pin::new(inner).poll_frame(cx) };
         // The clock first: a stream that always has more would never come to it.
-        if self.deadline.as_mut().poll(cx).is_pending() {
-            return Pin::new(&mut self.inner).poll_frame(cx);
+        if Instant::now() < limit.deadline {
+            let frame = Pin::new(inner).poll_frame(cx);
+            if frame.is_ready() || !limit.is_up(cx) {
+                return frame;
+            }
         }
-        self.over = true;
-        Poll::Ready(Some(Refusal::TooLate { allowed: self.allowed }.trailers()))
+        *over = true;
+        Poll::Ready(Some(Refusal::TooLate { allowed: limit.allowed }.trailers()))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -154,8 +175,11 @@ impl http_body::Body for TimedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The inner body's hint may promise bytes that the deadline takes away.
-        SizeHint::default()
+        match self.limit {
+            // The inner body's hint may promise bytes that the deadline takes away.
+            Some(_) => SizeHint::default(),
+            None => self.inner.size_hint(),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The gRPC door of the authentication layer: what a method asks for, and how a refusal looks.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{marker::PhantomData, net::IpAddr, sync::Arc};
 
 use http::{Extensions, Response};
 use jiff::Timestamp;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status};
 
 use crate::{
     auth::{
@@ -19,18 +19,20 @@ use crate::{
 
 /// Knows the methods by their descriptors and the roles by the registry.
 #[derive(Debug)]
-pub(super) struct GrpcDoor {
+pub(super) struct GrpcDoor<B> {
     registry: Arc<Registry>,
+    /// The body of its service.
+    body: PhantomData<fn() -> B>,
 }
 
-impl GrpcDoor {
+impl<B> GrpcDoor<B> {
     pub const fn new(registry: Arc<Registry>) -> Self {
-        Self { registry }
+        Self { registry, body: PhantomData }
     }
 }
 
-impl Door for GrpcDoor {
-    type Body = Body;
+impl<B: Default + Send + 'static> Door for GrpcDoor<B> {
+    type Body = B;
 
     fn access_of(&self, path: &str) -> Option<Access> {
         methods::access_of(path)
@@ -51,12 +53,12 @@ impl Door for GrpcDoor {
         }
     }
 
-    fn reject(&self, rejection: Rejection) -> Response<Body> {
+    fn reject(&self, rejection: Rejection) -> Response<B> {
         Status::from(rejection).into_http()
     }
 
     /// An error that comes before any message is in the head of the response.
-    fn denies(&self, response: &Response<Body>) -> bool {
+    fn denies(&self, response: &Response<B>) -> bool {
         let status = Status::from_header_map(response.headers());
         status.is_some_and(|status| status.code() == Code::PermissionDenied)
     }

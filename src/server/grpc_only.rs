@@ -1,16 +1,13 @@
 //! Turns away what is not gRPC.
 
-use std::{
-    convert::Infallible,
-    future,
-    task::{Context, Poll},
-};
+use std::future::ready;
 
+use futures_util::{FutureExt, future::Either};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService};
+use super::body::{Answered, ResponseBody};
+use crate::service::CallService;
 
 /// Answers 415 to another content type than `application/grpc` and 405 to another method than
 /// POST, without a gRPC status, as the gRPC protocol over HTTP/2 has it.
@@ -26,25 +23,23 @@ impl<S> GrpcOnly<S> {
     }
 }
 
-impl<S: CallService> Service<Request<Body>> for GrpcOnly<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = CallFuture;
+impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for GrpcOnly<S> {
+    type Body = Answered<S::Body>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> CallFuture {
+    fn call(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<S> {
         if request.method() != Method::POST {
             let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-            return Box::pin(future::ready(Ok(response)));
+            return Either::Left(ready(response));
         }
         if !is_grpc(request.headers()) {
-            return Box::pin(future::ready(Ok(empty(StatusCode::UNSUPPORTED_MEDIA_TYPE))));
+            return Either::Left(ready(empty(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
         }
-        Box::pin(self.inner.clone().oneshot(request))
+        let answer = self.inner.call(request);
+        Either::Right(answer.map(|response| response.map(Answered::Service)))
     }
 }
 
@@ -58,8 +53,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     }
 }
 
-fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+fn empty<B: Default>(status: StatusCode) -> Response<B> {
+    let mut response = Response::new(B::default());
     *response.status_mut() = status;
     response
 }

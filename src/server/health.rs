@@ -1,20 +1,22 @@
 //! The standard services: health (`grpc.health.v1`) and reflection (`grpc.reflection.v1`).
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::{Body as _, Frame};
-use tonic::{Status, body::Body, server::NamedService};
+use tonic::{Status, body::Body};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService, Shutdown, ShutdownTrigger, refusal::Refusal, shutdown};
-use crate::proto;
+use super::{Shutdown, ShutdownTrigger, refusal::Refusal, shutdown};
+use crate::{
+    proto,
+    service::{CallService, FromTower},
+};
 
 /// What the health service says. The empty name stands for the server as a whole.
 #[derive(Debug)]
@@ -41,24 +43,22 @@ struct EndingBody {
 
 /// The health service: SERVING for the server and each of `services`, until [`Health::follow`]
 /// sees the drain begin.
-pub async fn health(
-    services: Vec<&'static str>,
-) -> (Health, impl CallService + NamedService + Sync) {
+pub async fn health(services: Vec<&'static str>) -> (Health, impl CallService<Body, Body = Body>) {
     let (reporter, server) = tonic_health::server::health_reporter();
     let (streams, told) = shutdown();
     let health = Health { reporter, services, streams };
     health.say(ServingStatus::Serving).await;
-    (health, EndsWithServer { inner: server, shutdown: told })
+    (health, EndsWithServer { inner: FromTower(server), shutdown: told })
 }
 
 /// The reflection service over the descriptors of the whole API.
-pub fn reflection(shutdown: Shutdown) -> impl CallService + NamedService + Sync {
+pub fn reflection(shutdown: Shutdown) -> impl CallService<Body, Body = Body> {
     let inner = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the build wrote these descriptors");
-    EndsWithServer { inner, shutdown }
+    EndsWithServer { inner: FromTower(inner), shutdown }
 }
 
 impl Health {
@@ -76,29 +76,20 @@ impl Health {
     }
 }
 
-impl<S: NamedService> NamedService for EndsWithServer<S> {
-    const NAME: &'static str = S::NAME;
-}
+impl<S: CallService<Body, Body = Body>> CallService<Body> for EndsWithServer<S> {
+    type Body = Body;
 
-impl<S: CallService> Service<Request<Body>> for EndsWithServer<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = CallFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> CallFuture {
-        let answer = self.inner.clone().oneshot(request);
+    fn call(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send + use<S> {
         let shutdown = self.shutdown.clone();
-        Box::pin(async move {
-            let Ok(response) = answer.await;
-            let draining = Box::pin(async move { shutdown.draining().await });
-            Ok(response.map(|inner| match inner.is_end_stream() {
+        let answer = self.inner.call(request);
+        answer.map(|response| {
+            response.map(|inner| match inner.is_end_stream() {
                 true => inner,
-                false => Body::new(EndingBody { inner, draining, over: false }),
-            }))
+                false => {
+                    let draining = Box::pin(async move { shutdown.draining().await });
+                    Body::new(EndingBody { inner, draining, over: false })
+                }
+            })
         })
     }
 }

@@ -1,14 +1,16 @@
 //! Serves calls: connections, the layers around every call, and an orderly end.
 //!
 //! [`serve`] takes listeners, a service and a [`Shutdown`], so that a test runs on port 0 and ends
-//! when it likes. From the outside in, a call passes: [`Telemetry`], which reports it whatever
+//! when it likes. From the outside in, a call passes: [`Pressure`], on its connection still, which
+//! turns calls away when they wait too long; [`Telemetry`], which reports it whatever
 //! happens; [`GrpcOnly`]; [`CatchPanic`]; [`Deadline`]; [`Concurrency`]; then what
-//! [`layered`] is given, authentication first.
+//! [`layered`] is given, authentication first and [`Subjects`] after it.
 
 mod accept;
 mod assembly;
 mod audit_key;
 mod background;
+mod body;
 mod concurrency;
 mod connection;
 mod deadline;
@@ -16,20 +18,22 @@ mod door;
 mod grpc_only;
 mod health;
 mod panics;
+mod pressure;
 mod refusal;
 mod reload;
+mod room;
+mod services;
 mod shutdown;
 mod standing;
+mod subjects;
 #[cfg(test)]
 mod tests;
+mod unread;
+mod workers;
 
-use std::{convert::Infallible, pin::Pin};
-
-use http::{Request, Response};
 use tonic::body::Body;
-use tower::Service;
 
-use crate::{config::Limits, telemetry::Telemetry};
+use crate::{config::Limits, service::CallService, telemetry::Telemetry};
 
 pub use self::{
     accept::{Security, serve},
@@ -38,39 +42,25 @@ pub use self::{
         ANSWER_SWEEP_INTERVAL, AUDIT_SEAL_INTERVAL, DEV_REFRESH_INTERVAL, HISTORY_SWEEP_INTERVAL,
         REFUSALS_INTERVAL, REPLICA_SAVE_INTERVAL, STREAM_SWEEP_INTERVAL, every, expire_in_time,
     },
+    body::ResponseBody,
     concurrency::Concurrency,
     deadline::Deadline,
     grpc_only::GrpcOnly,
     health::{EndsWithServer, Health, health, reflection},
     panics::CatchPanic,
+    pressure::Pressure,
     reload::{Reload, on_hangup, reload_on_change},
     shutdown::{Shutdown, ShutdownTrigger, on_signals, shutdown},
+    subjects::Subjects,
 };
 
-/// A service as the layers see it: it always answers, if need be with an error.
-pub trait CallService:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<S> CallService for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
-/// What a layer's call gives.
-type CallFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
 /// Puts the layers that every call passes around a service, the outermost first.
-pub fn layered<S>(service: S, limits: &Limits) -> impl CallService + Sync + use<S>
+pub fn layered<S>(
+    service: S,
+    limits: &Limits,
+) -> impl CallService<Body, Body: ResponseBody> + use<S>
 where
-    S: CallService + Sync,
+    S: CallService<Body, Body: ResponseBody>,
 {
     let service = Concurrency::new(service, limits.max_concurrent_requests);
     let service =

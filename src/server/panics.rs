@@ -2,8 +2,7 @@
 
 use std::{
     any::Any,
-    convert::Infallible,
-    future,
+    future::ready,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -11,13 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt, future::Either};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
-use tower::{Service, ServiceExt};
 
-use super::{CallFuture, CallService, refusal::Refusal};
-use crate::telemetry::RequestInfo;
+use super::{body::ResponseBody, refusal::Refusal};
+use crate::{service::CallService, telemetry::RequestInfo};
 
 /// Answers INTERNAL, with the request id, to a call whose service panics; also when it panics
 /// while it streams. The process's panic hook has logged it by then.
@@ -27,9 +26,10 @@ pub struct CatchPanic<S> {
 }
 
 /// A response that ends with INTERNAL if making the next part of it panics.
-struct CaughtBody {
-    /// `None` once it has panicked: what is left of it must not be touched.
-    inner: Option<Body>,
+#[derive(Debug)]
+pub struct CaughtBody<B> {
+    /// `None` once it or its service has panicked: what is left of it must not be touched.
+    inner: Option<B>,
     request_id: Arc<str>,
 }
 
@@ -42,44 +42,35 @@ impl<S> CatchPanic<S> {
     }
 }
 
-impl<S: CallService> Service<Request<Body>> for CatchPanic<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = CallFuture;
+impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for CatchPanic<S> {
+    type Body = CaughtBody<S::Body>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> CallFuture {
+    fn call(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<S> {
         let info = request.extensions().get::<Arc<RequestInfo>>();
         let request_id = info.map_or_else(|| "unknown".into(), |info| info.id().clone());
-        let inner = self.inner.clone();
-        Box::pin(async move {
-            match caught(inner.oneshot(request)).await {
-                Ok(Ok(response)) => {
-                    Ok(response.map(|body| Body::new(CaughtBody { inner: Some(body), request_id })))
-                }
-                Err(_logged) => Ok(Refusal::Panicked { request_id: &request_id }.response()),
-            }
-        })
+        // Unwind safety is asserted because the call is dropped at once, and what it shares with
+        // others is behind locks that poison or values that are swapped whole.
+        let answer = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        let answer = match answer {
+            Ok(answer) => Either::Left(AssertUnwindSafe(answer).catch_unwind()),
+            Err(panic) => Either::Right(ready(Err(panic))),
+        };
+        answer.map(|answer| end(answer, request_id))
     }
 }
 
-/// The future's output, or what it panicked with.
-///
-/// Unwind safety is asserted because the future is dropped at once, and what it shares with other
-/// calls is behind locks that poison or values that are swapped whole.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = Box::pin(future);
-    future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
+fn end<B>(answer: Result<Response<B>, Panic>, request_id: Arc<str>) -> Response<CaughtBody<B>> {
+    let response = match answer {
+        Ok(response) => response.map(Some),
+        Err(_logged) => Refusal::Panicked { request_id: &request_id }.response(),
+    };
+    response.map(|inner| CaughtBody { inner, request_id })
 }
 
-impl http_body::Body for CaughtBody {
+impl<B: ResponseBody> http_body::Body for CaughtBody<B> {
     type Data = Bytes;
     type Error = Status;
 

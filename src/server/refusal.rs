@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use http_body::Frame;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status};
 
 use crate::grpc::status;
 
@@ -20,15 +20,17 @@ pub(super) enum Refusal<'a> {
     TooLate { allowed: Duration },
     /// The `grpc-timeout` is not one.
     BadDeadline,
-    /// As many calls run as may.
-    TooManyCalls { limit: usize },
+    /// As many calls run as this limit allows.
+    TooManyCalls { limit: &'static str, most: usize },
+    /// Calls wait too long for a processor.
+    Overloaded,
     /// The server is going away.
     Draining,
 }
 
 impl Refusal<'_> {
     /// As a response of its own: trailers only.
-    pub fn response(&self) -> Response<Body> {
+    pub fn response<B: Default>(&self) -> Response<B> {
         self.status().into_http()
     }
 
@@ -56,10 +58,16 @@ impl Refusal<'_> {
                 "DEADLINE_MALFORMED",
                 "grpc-timeout is malformed; write 1 to 8 digits and one of H, M, S, m, u, n",
             ),
-            Self::TooManyCalls { limit } => status::retry_later(
-                Code::ResourceExhausted,
+            Self::TooManyCalls { limit, most } => status::at_limit(
                 "TOO_MANY_CALLS",
-                &format!("{limit} calls are running, which is the limit; try again shortly"),
+                limit,
+                format!("{most} calls are running, which is all that {limit} allows; try again"),
+                RETRY_DELAY,
+            ),
+            Self::Overloaded => status::retry_later(
+                Code::ResourceExhausted,
+                "SERVER_OVERLOADED",
+                "the server has more calls than it can serve in time; try again shortly",
                 RETRY_DELAY,
             ),
             Self::Draining => status::draining(),

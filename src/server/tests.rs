@@ -32,6 +32,7 @@ use crate::{
     certs::{self, CertsArgs},
     config::{self, LogFormat},
     domain::Revision,
+    service::FromTower,
     telemetry::{self, RequestInfo},
     tls::{ClientAuth, ServerTls, TlsConfig},
 };
@@ -75,13 +76,14 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let calls = Arc::new(Calls::default());
         let steered = calls.clone();
-        let service = service_fn(move |request| answer(steered.clone(), request));
+        let service = FromTower(service_fn(move |request| answer(steered.clone(), request)));
         let service = layered(service, &limits);
+        let pressure = Arc::new(Pressure::new(Duration::from_secs(60)));
         let (trigger, told) = shutdown();
-        let served =
-            tokio::spawn(
-                async move { serve(vec![listener], security, service, &limits, told).await },
-            );
+        let served = tokio::spawn(async move {
+            let served = serve(vec![listener], security, service, &limits, pressure, 0, told);
+            served.await.unwrap();
+        });
         Self { address, calls, trigger, served }
     }
 
@@ -459,6 +461,40 @@ async fn each_call_is_one_log_line_and_no_token_is_in_it() {
     assert_eq!(not_found["subject"], serde_json::Value::Null);
     assert_eq!(panicked["status"], "INTERNAL");
     assert!(!log.text().contains("secret"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn what_a_client_can_repeat_without_end_is_not_logged() {
+    let log = Log::default();
+    let warnings = config::Log { format: LogFormat::Json, filter: "warn".to_owned() };
+    let _guard = tracing::subscriber::set_default(telemetry::subscriber(&warnings, log.clone()));
+    let rig = Rig::start(Limits::default()).await;
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let ping =
+        |flags: u8, payload: [u8; 8]| [&[0, 0, 8, 6, flags, 0, 0, 0, 0][..], &payload[..]].concat();
+    // Acknowledgements of pings that nobody sent, and one ping to know that they were read.
+    let flood = ping(1, [3; 8]).repeat(100);
+    let bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &flood, &ping(0, [7; 8])];
+    stream.write_all(&bytes.concat()).await.unwrap();
+    let mut said = Vec::new();
+    while !said.windows(8).any(|bytes| bytes == [7; 8]) {
+        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "the connection goes on");
+    }
+    rig.end().await;
+    assert_eq!(log.text(), "");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_call_is_closed_soon_and_one_with_a_call_is_not() {
+    let limits = Limits { first_call_timeout: Duration::from_millis(500), ..Limits::default() };
+    let rig = Rig::start(limits).await;
+    let silent = rig.connect().await;
+    let client = rig.connect().await;
+    assert_eq!(client.call("/ok", &[]).await.code(), Code::Ok);
+    silent.closed.await.unwrap();
+    assert_eq!(client.call("/ok", &[]).await.code(), Code::Ok);
+    rig.end().await;
 }
 
 /// Sends bytes on a connection of its own, and gives what comes back until it is closed.

@@ -4,7 +4,7 @@
 //! without gaps. The state is what the commits add up to. A store holds both, changes them
 //! together, and knows nothing of rules or rights: what it is given has been checked.
 
-mod codec;
+pub mod codec;
 #[cfg(test)]
 mod conformance;
 pub mod sled;

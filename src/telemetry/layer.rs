@@ -1,20 +1,18 @@
 //! The outermost layer: gives a call its id and its span, and reports it when it is over.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
-use tonic::{Status, body::Body};
-use tower::{Service, ServiceExt};
+use http_body::{Body, Frame, SizeHint};
 use tracing::{Instrument, Span};
 
 use super::{REQUEST_ID, RequestInfo, report::Report};
+use crate::service::CallService;
 
 /// Puts an `Arc<RequestInfo>` into each request, sends its id back as `x-request-id`, runs the
 /// call in a span with the id, and logs one line once the response is sent, or given up.
@@ -24,8 +22,9 @@ pub struct Telemetry<S> {
 }
 
 /// A response whose trailers are read as they pass. Dropping it ends the call.
-struct ReportedBody {
-    inner: Body,
+#[derive(Debug)]
+pub struct ReportedBody<B> {
+    inner: B,
     report: Report,
     span: Span,
 }
@@ -37,45 +36,40 @@ impl<S> Telemetry<S> {
     }
 }
 
-impl<S> Service<Request<Body>> for Telemetry<S>
+impl<S, B> CallService<B> for Telemetry<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
+    S: CallService<B>,
+    B: Send + 'static,
 {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Body = ReportedBody<S::Body>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(
+        &self,
+        mut request: Request<B>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<S, B> {
         let info = Arc::new(RequestInfo::from_headers(request.headers()));
         let id = HeaderValue::from_str(info.id()).expect("a request id is made of safe characters");
         let mut report = Report::new(&request, info.clone());
         let span = tracing::info_span!("rpc", request.id = %info.id(), method = report.method());
         request.extensions_mut().insert(info);
 
-        let answer = self.inner.clone().oneshot(request).instrument(span.clone());
-        Box::pin(async move {
-            let Ok(mut response) = answer.await;
+        let answer = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
+        answer.map(|mut response| {
             response.headers_mut().insert(REQUEST_ID, id);
             report.head(response.status(), response.headers());
-            Ok(response.map(|inner| Body::new(ReportedBody { inner, report, span })))
+            response.map(|inner| ReportedBody { inner, report, span })
         })
     }
 }
 
-impl http_body::Body for ReportedBody {
-    type Data = Bytes;
-    type Error = Status;
+impl<B: Body + Unpin> Body for ReportedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let Self { inner, report, span } = &mut *self;
         let frame = span.in_scope(|| Pin::new(inner).poll_frame(cx));
         if let Poll::Ready(Some(Ok(frame))) = &frame

@@ -54,7 +54,9 @@ impl RequestInfo {
         let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         let id = match given.filter(|id| is_safe(id)) {
             Some(id) => id.into(),
-            None => Uuid::new_v4().to_string().into(),
+            None => {
+                Arc::from(&*Uuid::new_v4().hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+            }
         };
         Self { id, subject: OnceLock::new(), revision: OnceLock::new() }
     }
@@ -119,11 +121,12 @@ where
     }
 }
 
-/// The HTTP/2 library logs the headers it decodes, tokens among them, at the levels below INFO:
-/// no filter that anybody sets lets those through.
+/// The HTTP/2 library logs the headers it decodes, tokens among them, at the levels below INFO,
+/// and a warning for every frame of some kinds that a client should not have sent: no filter that
+/// anybody sets lets those through.
 fn shows_no_header(metadata: &Metadata<'_>) -> bool {
     let decodes_headers = metadata.target().starts_with("h2");
-    !decodes_headers || *metadata.level() <= Level::INFO
+    !decodes_headers || *metadata.level() <= Level::ERROR
 }
 
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use tonic::{Code, Status};
 
 use super::{Peer, RequestInfo};
 
-/// The longest method that is logged, in characters: a path is any client's to choose.
+/// The longest method that is logged, in octets: a path is any client's to choose.
 const MAX_METHOD: usize = 256;
 
 /// Writes the line when it is dropped, with the last status it was told. A call that ends without
@@ -15,7 +15,8 @@ const MAX_METHOD: usize = 256;
 #[derive(Debug)]
 pub(super) struct Report {
     info: Arc<RequestInfo>,
-    method: Box<str>,
+    /// Shares the bytes of the request's head.
+    uri: Uri,
     peer: Option<Peer>,
     started: Instant,
     status: &'static str,
@@ -26,7 +27,7 @@ impl Report {
     pub fn new<B>(request: &Request<B>, info: Arc<RequestInfo>) -> Self {
         Self {
             info,
-            method: request.uri().path().chars().take(MAX_METHOD).collect(),
+            uri: request.uri().clone(),
             peer: request.extensions().get().copied(),
             started: Instant::now(),
             status: name(Code::Cancelled),
@@ -35,7 +36,9 @@ impl Report {
     }
 
     pub fn method(&self) -> &str {
-        &self.method
+        let path = self.uri.path();
+        let end = (0..=path.len().min(MAX_METHOD)).rev().find(|&end| path.is_char_boundary(end));
+        &path[..end.unwrap_or(0)]
     }
 
     /// Takes the status from a head, where a response without messages has it.
@@ -61,7 +64,7 @@ impl Drop for Report {
         tracing::info!(
             parent: None,
             request.id = %self.info.id(),
-            method = &*self.method,
+            method = self.method(),
             status = self.status,
             http.status = self.http_status,
             latency_ms = f64::from(micros) / 1000.0,

@@ -24,6 +24,7 @@ mod layers;
 mod lists;
 mod logins;
 mod oidc_provider;
+mod overload;
 mod partners;
 mod replicas;
 mod resolve;

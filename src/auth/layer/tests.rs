@@ -5,7 +5,7 @@ use std::{convert::Infallible, fs};
 use http::StatusCode;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
-use tower::{ServiceExt, service_fn};
+use tower::service_fn;
 
 use super::*;
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         token::Options,
     },
     domain::role::built_in_roles,
+    service::FromTower,
 };
 
 const ISSUER: &str = "https://login.example.org";
@@ -57,7 +58,7 @@ impl Door for PlainDoor {
 
 struct Fixture {
     key: KeyPair,
-    layer: AuthLayer<PlainDoor>,
+    shared: Arc<Shared<PlainDoor>>,
     incidents: Arc<Incidents>,
 }
 
@@ -77,7 +78,8 @@ impl Fixture {
         let verifier = Arc::new(Verifier::new(vec![config], Options::default()).unwrap());
         let incidents = Arc::new(Incidents::new());
         let failures = Failures::new(FailureLimits::default(), Arc::clone(&incidents));
-        Self { key, layer: AuthLayer::new(verifier, failures, PlainDoor), incidents }
+        let shared = Arc::new(Shared { verifier, failures, door: PlainDoor });
+        Self { key, shared, incidents }
     }
 
     fn token(&self, claims: Value) -> String {
@@ -91,10 +93,14 @@ impl Fixture {
         jsonwebtoken::encode(&header, &all, &key.unwrap()).unwrap()
     }
 
+    fn around<S>(&self, inner: S) -> Authenticated<S, PlainDoor> {
+        Authenticated { inner, shared: Arc::clone(&self.shared) }
+    }
+
     /// The status that a call gets. The handler denies `/denied`, and repeats who calls and what
     /// token it sees.
     async fn call(&self, path: &str, token: Option<&str>) -> (StatusCode, String) {
-        let handler = service_fn(|request: Request<String>| async move {
+        let handler = FromTower(service_fn(|request: Request<String>| async move {
             let caller = request.extensions().get::<Arc<Caller>>();
             let caller = caller.map_or_else(String::new, |caller| caller.subject.to_string());
             let token = request.headers().get(AUTHORIZATION).is_some();
@@ -103,14 +109,14 @@ impl Fixture {
                 *response.status_mut() = StatusCode::FORBIDDEN;
             }
             Ok::<_, Infallible>(response)
-        });
+        }));
         let mut request = Request::get(path);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let mut request = request.body(String::new()).unwrap();
         request.extensions_mut().insert(IpAddr::from([192, 0, 2, 1]));
-        let response = self.layer.layer(handler).oneshot(request).await.unwrap();
+        let response = self.around(handler).call(request).await;
         (response.status(), response.into_body())
     }
 
@@ -193,13 +199,13 @@ async fn a_denial_is_noted_with_the_permission_whoever_denies() {
 async fn two_tokens_are_as_bad_as_none() {
     let fixture = Fixture::new();
     let token = fixture.token(json!({}));
-    let handler = service_fn(|_: Request<String>| async {
+    let handler = FromTower(service_fn(|_: Request<String>| async {
         Ok::<_, Infallible>(Response::new(String::new()))
-    });
+    }));
     let request = Request::get("/")
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .body(String::new());
-    let response = fixture.layer.layer(handler).oneshot(request.unwrap()).await.unwrap();
+    let response = fixture.around(handler).call(request.unwrap()).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 }

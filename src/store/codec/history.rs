@@ -9,7 +9,6 @@ use super::{
     Damage, Kind, Stored, Texts, array,
     audit::StoredRestored,
     message,
-    partner::StoredPartner,
     revocation::StoredRevocation,
     role::StoredRole,
     settings::StoredSettings,
@@ -47,10 +46,11 @@ pub(super) struct StoredActor {
 /// A change of one resource: only its own pair is there.
 #[derive(Clone, PartialEq, prost::Message)]
 struct StoredChange {
-    #[prost(message, optional, tag = "1")]
-    partner_before: Option<StoredPartner>,
-    #[prost(message, optional, tag = "2")]
-    partner_after: Option<StoredPartner>,
+    /// A partner is a message of its own, encoded, which on the wire is the same.
+    #[prost(bytes = "vec", optional, tag = "1")]
+    partner_before: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    partner_after: Option<Vec<u8>>,
     #[prost(message, optional, tag = "3")]
     settings_before: Option<StoredSettings>,
     #[prost(message, optional, tag = "4")]
@@ -109,8 +109,8 @@ struct StoredAnswerRole {
 /// One item of a batch's answer, which may be nothing.
 #[derive(Clone, PartialEq, prost::Message)]
 struct StoredAnswerItem {
-    #[prost(message, optional, tag = "1")]
-    partner: Option<StoredPartner>,
+    #[prost(bytes = "vec", optional, tag = "1")]
+    partner: Option<Vec<u8>>,
 }
 
 impl Stored for Commit {
@@ -249,8 +249,8 @@ impl From<&Change> for StoredChange {
     fn from(change: &Change) -> Self {
         match change {
             Change::Partner { before, after } => Self {
-                partner_before: before.as_deref().map(Into::into),
-                partner_after: Some(after.as_ref().into()),
+                partner_before: before.as_deref().map(Stored::to_payload),
+                partner_after: Some(after.to_payload()),
                 ..Self::default()
             },
             Change::Settings { before, after } => Self {
@@ -332,13 +332,13 @@ fn optional_role(
 
 impl From<&Option<Arc<AllowedPartner>>> for StoredAnswerItem {
     fn from(partner: &Option<Arc<AllowedPartner>>) -> Self {
-        Self { partner: partner.as_deref().map(Into::into) }
+        Self { partner: partner.as_deref().map(Stored::to_payload) }
     }
 }
 
 fn optional_partner(
-    stored: Option<StoredPartner>,
+    stored: Option<Vec<u8>>,
     texts: &mut Texts,
 ) -> Result<Option<Arc<AllowedPartner>>, Damage> {
-    stored.map(|partner| partner.into_partner(texts).map(Arc::new)).transpose()
+    stored.map(|partner| AllowedPartner::from_payload(&partner, texts).map(Arc::new)).transpose()
 }

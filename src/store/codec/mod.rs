@@ -10,6 +10,7 @@
 //! nobody wrote, or a domain that is none, is damage like a wrong CRC.
 
 mod audit;
+mod fields;
 mod history;
 mod partner;
 mod replica;

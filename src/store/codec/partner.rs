@@ -1,21 +1,26 @@
-//! Partners.
+//! Partners: written as messages, and read field by field, because a start reads a million. That
+//! both are about the same fields is what the tests of this folder are for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use prost::Message as _;
 use uuid::Uuid;
 
 use super::{
-    Damage, Kind, Stored, Texts, array, message,
-    time::{self, StoredTime},
+    Damage, Kind, Stored, Texts, array,
+    fields::{self, Value},
+    message,
+    time::StoredTime,
 };
 use crate::domain::{
-    AllowedPartner, DomainName, Revision, Terms, negotiation::Negotiation, partner::PartnerType,
+    AllowedPartner, DomainName, Revision, Terms, labels::Labels, negotiation::Negotiation,
+    partner::PartnerType,
 };
 
-/// An allowed partner.
+/// An allowed partner, as it is written.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct StoredPartner {
+struct StoredPartner {
     #[prost(string, tag = "1")]
     domain: String,
     #[prost(bytes = "vec", tag = "2")]
@@ -78,7 +83,7 @@ impl Stored for AllowedPartner {
     }
 
     fn from_payload(payload: &[u8], texts: &mut Texts) -> Result<Self, Damage> {
-        message::<StoredPartner>(payload)?.into_partner(texts)
+        partner(payload, texts)
     }
 }
 
@@ -111,33 +116,41 @@ impl From<&AllowedPartner> for StoredPartner {
     }
 }
 
-impl StoredPartner {
-    pub(super) fn into_partner(self, texts: &mut Texts) -> Result<AllowedPartner, Damage> {
-        let Self {
-            domain,
-            uid,
-            terms,
-            create_time,
-            update_time,
-            creator,
-            updater,
-            revision,
-            delete_time,
-            expired,
-        } = self;
-        Ok(AllowedPartner {
-            domain: domain_name(&domain)?,
-            uid: Uuid::from_bytes(array(&uid, "uid")?),
-            terms: terms.ok_or_else(|| Damage::missing("terms"))?.try_into()?,
-            create_time: time::required(create_time, "create_time")?,
-            update_time: time::required(update_time, "update_time")?,
-            creator: texts.shared(&creator),
-            updater: texts.shared(&updater),
-            revision: Revision::new(revision),
-            delete_time: time::optional(delete_time)?,
-            expired,
-        })
-    }
+/// The partner in the message [`StoredPartner`].
+fn partner(payload: &[u8], texts: &mut Texts) -> Result<AllowedPartner, Damage> {
+    let (mut domain, mut uid, mut terms) = (None, None, None);
+    let (mut create_time, mut update_time, mut delete_time) = (None, None, None);
+    let (mut creator, mut updater) = ("", "");
+    let (mut revision, mut expired) = (0, false);
+    fields::each(payload, |tag, value| {
+        match tag {
+            1 => domain = Some(domain_name(value.text()?)?),
+            2 => uid = Some(Uuid::from_bytes(array(value.bytes()?, "uid")?)),
+            3 => terms = Some(self::terms(value.bytes()?, texts)?),
+            4 => create_time = Some(moment(value)?),
+            5 => update_time = Some(moment(value)?),
+            6 => creator = value.text()?,
+            7 => updater = value.text()?,
+            8 => revision = value.number()?,
+            9 => delete_time = Some(moment(value)?),
+            10 => expired = value.bool()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let missing = |what| move || Damage::missing(what);
+    Ok(AllowedPartner {
+        domain: domain.ok_or_else(missing("domain"))?,
+        uid: uid.ok_or_else(missing("uid"))?,
+        terms: terms.ok_or_else(missing("terms"))?,
+        create_time: create_time.ok_or_else(missing("create_time"))?,
+        update_time: update_time.ok_or_else(missing("update_time"))?,
+        creator: texts.shared(creator),
+        updater: texts.shared(updater),
+        revision: Revision::new(revision),
+        delete_time,
+        expired,
+    })
 }
 
 impl From<&Terms> for StoredTerms {
@@ -171,52 +184,75 @@ impl From<&Terms> for StoredTerms {
             suspended: *suspended,
             expire_time: expire_time.map(Into::into),
             review_time: review_time.map(Into::into),
-            owner: owner.clone(),
+            owner: owner.to_string(),
             labels: labels.into(),
         }
     }
 }
 
-impl TryFrom<StoredTerms> for Terms {
-    type Error = Damage;
+/// The terms in the message [`StoredTerms`].
+fn terms(payload: &[u8], texts: &mut Texts) -> Result<Terms, Damage> {
+    // What is false is not written, and some defaults are true.
+    let mut terms =
+        Terms { keep_alive_enabled: false, dialback_enabled: false, ..Terms::default() };
+    // Most have one of each, and the slices they end up in have no room to spare.
+    let (mut domains, mut labels) = (Vec::new(), Vec::new());
+    let (mut partner_type, mut tls, mut sasl) = (0, 0, 0);
+    fields::each(payload, |tag, value| {
+        match tag {
+            1 => value.text()?.clone_into(&mut terms.description),
+            2 => {
+                domains.reserve_exact(1);
+                domains.push(domain_name(value.text()?)?);
+            }
+            3 => partner_type = value.number()?,
+            4 => terms.proxy_fqdn = Some(domain_name(value.text()?)?),
+            5 => terms.connection_limit = Some(limit(value)?),
+            6 => terms.keep_alive_enabled = value.bool()?,
+            7 => tls = value.number()?,
+            8 => sasl = value.number()?,
+            9 => terms.dialback_enabled = value.bool()?,
+            10 => terms.suspended = value.bool()?,
+            11 => terms.expire_time = Some(moment(value)?),
+            12 => terms.review_time = Some(moment(value)?),
+            13 => terms.owner = texts.shared(value.text()?),
+            14 => {
+                labels.reserve_exact(1);
+                labels.push(label(value.bytes()?, texts)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    terms.additional_domains = domains.into_iter().collect();
+    terms.labels = labels.into_iter().collect::<Labels>();
+    terms.partner_type = numbered_partner_type(partner_type)?;
+    terms.tls_negotiation = numbered_negotiation(tls)?;
+    terms.sasl_negotiation = numbered_negotiation(sasl)?;
+    Ok(terms)
+}
 
-    fn try_from(stored: StoredTerms) -> Result<Self, Damage> {
-        let StoredTerms {
-            description,
-            additional_domains,
-            partner_type,
-            proxy_fqdn,
-            connection_limit,
-            keep_alive_enabled,
-            tls_negotiation,
-            sasl_negotiation,
-            dialback_enabled,
-            suspended,
-            expire_time,
-            review_time,
-            owner,
-            labels,
-        } = stored;
-        Ok(Self {
-            description,
-            additional_domains: additional_domains
-                .iter()
-                .map(|domain| domain_name(domain))
-                .collect::<Result<_, _>>()?,
-            partner_type: numbered_partner_type(partner_type)?,
-            proxy_fqdn: proxy_fqdn.as_deref().map(domain_name).transpose()?,
-            connection_limit,
-            keep_alive_enabled,
-            tls_negotiation: numbered_negotiation(tls_negotiation)?,
-            sasl_negotiation: numbered_negotiation(sasl_negotiation)?,
-            dialback_enabled,
-            suspended,
-            expire_time: time::optional(expire_time)?,
-            review_time: time::optional(review_time)?,
-            owner,
-            labels: (&labels).into(),
-        })
-    }
+/// A key and its value, of which there are few among many partners.
+fn label(entry: &[u8], texts: &mut Texts) -> Result<(Arc<str>, Arc<str>), Damage> {
+    let (mut key, mut value) = ("", "");
+    fields::each(entry, |tag, field| {
+        match tag {
+            1 => key = field.text()?,
+            2 => value = field.text()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((texts.shared(key), texts.shared(value)))
+}
+
+fn moment(value: Value<'_>) -> Result<Timestamp, Damage> {
+    message::<StoredTime>(value.bytes()?)?.try_into()
+}
+
+fn limit(value: Value<'_>) -> Result<i32, Damage> {
+    i32::try_from(value.number()?.cast_signed())
+        .map_err(|_| Damage::content("a connection limit is out of range"))
 }
 
 fn domain_name(text: &str) -> Result<DomainName, Damage> {
@@ -235,7 +271,7 @@ const fn partner_type_number(partner_type: PartnerType) -> u32 {
     }
 }
 
-fn numbered_partner_type(number: u32) -> Result<PartnerType, Damage> {
+fn numbered_partner_type(number: u64) -> Result<PartnerType, Damage> {
     match number {
         1 => Ok(PartnerType::PublicUnverified),
         2 => Ok(PartnerType::PublicVerified),
@@ -252,7 +288,7 @@ const fn negotiation_number(negotiation: Negotiation) -> u32 {
     }
 }
 
-fn numbered_negotiation(number: u32) -> Result<Negotiation, Damage> {
+fn numbered_negotiation(number: u64) -> Result<Negotiation, Damage> {
     match number {
         1 => Ok(Negotiation::Required),
         2 => Ok(Negotiation::Optional),

@@ -158,7 +158,7 @@ fn a_value_of_a_later_format_is_named_as_such() {
     assert_eq!(unseal_any(KEY, &sealed), Err(Damage::Format(FORMAT + 1)));
 }
 
-/// A field behind the others replaces one of theirs, or is merged into it (protobuf).
+/// A field behind the others replaces theirs.
 #[test]
 fn a_payload_that_makes_no_sense_is_damage() {
     let payload = partner(domain(1)).to_payload();
@@ -172,11 +172,15 @@ fn a_payload_that_makes_no_sense_is_damage() {
         (b"\x12\x01x", "uid has 1 bytes instead of 16"),
         (b"\x1a\x02\x18\x09", "no partner type 9"),
         (b"\x1a\x02\x18\x00", "no partner type 0"),
-        (b"\x1a\x02\x38\x04", "no negotiation 4"),
-        (b"\x1a\x02\x40\x00", "no negotiation 0"),
+        (b"\x1a\x04\x18\x01\x38\x04", "no negotiation 4"),
+        (b"\x1a\x06\x18\x01\x38\x01\x40\x00", "no negotiation 0"),
         (b"\x1a\x04\x12\x02-a", "its stored form"),
         (b"\x22\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "a time is out of range"),
-        (b"\x0a\x7f", "buffer underflow"),
+        (b"\x0a\x7f", "a field is cut short"),
+        (b"\x0d\x01\x02\x03\x04", "field 1 is of no type that was written"),
+        (b"\x08\x01", "a field is a number"),
+        (b"\x42\x01a", "a field is no number"),
+        (b"\x32\x01\xff", "a text is no UTF-8"),
     ] {
         let damage = read(more).unwrap_err().to_string();
         assert!(damage.contains(complaint), "{damage}");
@@ -202,11 +206,13 @@ fn the_stored_form_is_what_it_always_was() {
 fn texts_are_shared_between_values() {
     let mut texts = Texts::default();
     let [one, other] = [1, 2].map(|number| {
-        let sealed = encode(KEY, &partner(domain(number)));
+        let terms = Terms { owner: "carol".into(), ..Terms::default() };
+        let sealed = encode(KEY, &AllowedPartner { terms, ..partner(domain(number)) });
         decode::<AllowedPartner>(KEY, &sealed, &mut texts).unwrap()
     });
     assert!(Arc::ptr_eq(&one.creator, &other.creator));
     assert!(Arc::ptr_eq(&one.updater, &other.updater));
+    assert!(Arc::ptr_eq(&one.terms.owner, &other.terms.owner));
 }
 
 #[test]
@@ -261,7 +267,7 @@ fn terms() -> impl Strategy<Value = Terms> {
                 suspended,
                 expire_time,
                 review_time,
-                owner,
+                owner: owner.into(),
                 labels: (&labels).into(),
             }
         },

@@ -1,17 +1,18 @@
 //! The check at start: every value is read, and nothing is believed that does not fit the rest.
 
-use std::{collections::HashSet, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
 use sled::{Db, IVec};
 
 use super::{
+    census::{self, Census},
     folder::Folder,
     head::Head,
     layout::{self, Note, Tally},
 };
 use crate::{
     domain::{
-        AllowedPartner, audit::AuditEntry, replica::Replica, revocation::Revocation, role::Role,
+        audit::AuditEntry, replica::Replica, revocation::Revocation, role::Role,
         settings::FederationSettings,
     },
     store::{
@@ -24,12 +25,12 @@ use crate::{
 pub(super) fn whole_tree(tree: &Db, folder: &Folder, note: &Note) -> Result<State, StoreError> {
     let check = Check { tree, folder, note };
     let (partners, rest) = thread::scope(|scope| {
-        let partners = scope.spawn(|| check.partners());
+        let partners = scope.spawn(|| census::take(check));
         let rest = scope.spawn(|| check.all_but_partners());
         (partners.join(), rest.join())
     });
     let panicked = |_| folder.damaged("reading it failed: sled panicked");
-    let (partners, tally_of_partners) = partners.map_err(panicked)??;
+    let Census { partners, tally: tally_of_partners } = partners.map_err(panicked)??;
     let (rest, tally_of_rest) = rest.map_err(panicked)??;
     let Rest { settings, replicas, roles, revocations } = rest;
     let tally = tally_of_partners.plus(tally_of_rest);
@@ -94,62 +95,15 @@ struct Rest {
     revocations: Vec<Arc<Revocation>>,
 }
 
+/// What is checked, and by which note.
 #[derive(Clone, Copy)]
-struct Check<'a> {
-    tree: &'a Db,
-    folder: &'a Folder,
-    note: &'a Note,
+pub(super) struct Check<'a> {
+    pub(super) tree: &'a Db,
+    pub(super) folder: &'a Folder,
+    pub(super) note: &'a Note,
 }
 
 impl Check<'_> {
-    fn partners(self) -> Result<(Vec<Arc<AllowedPartner>>, Tally), StoreError> {
-        let mut texts = Texts::default();
-        let mut tally = Tally::default();
-        let expected = self.note.live.saturating_add(self.note.deleted);
-        // Not trusted with more than a few million: a wrong number must not use up the memory.
-        let capacity = usize::try_from(expected).unwrap_or(0).min(4_000_000);
-        let mut partners: Vec<Arc<AllowedPartner>> = Vec::with_capacity(capacity);
-        for pair in self.tree.scan_prefix([layout::PARTNERS]) {
-            let (key, bytes) = self.folder.shielded("reading", || pair)?;
-            tally.add(&bytes);
-            let partner: AllowedPartner = self.value(&key, &bytes, &mut texts)?;
-            if key != layout::partner_key(&partner.domain) {
-                return Err(self.nonsense(&key, format!("it is of {}", partner.domain)));
-            }
-            if partner.revision > self.note.revision {
-                let revision = partner.revision;
-                return Err(self.nonsense(&key, format!("its revision {revision} is to come")));
-            }
-            partners.push(Arc::new(partner));
-        }
-        self.check_counts(&partners)?;
-        self.check_owners(&partners)?;
-        Ok((partners, tally))
-    }
-
-    fn check_counts(self, partners: &[Arc<AllowedPartner>]) -> Result<(), StoreError> {
-        let live = partners.iter().filter(|partner| partner.delete_time.is_none()).count() as u64;
-        let deleted = partners.len() as u64 - live;
-        let Note { live: expected_live, deleted: expected_deleted, .. } = *self.note;
-        if (live, deleted) != (expected_live, expected_deleted) {
-            return Err(self.folder.damaged(&format!(
-                "there are {live} partners and {deleted} deleted ones, and there should be \
-                 {expected_live} and {expected_deleted}"
-            )));
-        }
-        Ok(())
-    }
-
-    fn check_owners(self, partners: &[Arc<AllowedPartner>]) -> Result<(), StoreError> {
-        let in_force = || partners.iter().filter(|partner| partner.delete_time.is_none());
-        let domains = in_force().map(|partner| 1 + partner.terms.additional_domains.len()).sum();
-        let mut owned = HashSet::with_capacity(domains);
-        let twice = in_force().flat_map(|it| it.domains()).find(|domain| !owned.insert(*domain));
-        twice.map_or(Ok(()), |domain| {
-            Err(self.folder.damaged(&format!("the domain {domain} belongs to two partners")))
-        })
-    }
-
     fn all_but_partners(self) -> Result<(Rest, Tally), StoreError> {
         let mut tally = Tally::default();
         self.log(&mut tally)?;
@@ -327,7 +281,7 @@ impl Check<'_> {
         self.value(key, &bytes, &mut Texts::default())
     }
 
-    fn value<T: Stored>(
+    pub(super) fn value<T: Stored>(
         self,
         key: &[u8],
         bytes: &[u8],
@@ -341,7 +295,7 @@ impl Check<'_> {
         self.folder.shielded("reading", || self.tree.get(key))
     }
 
-    fn nonsense(self, key: &[u8], what: String) -> StoreError {
+    pub(super) fn nonsense(self, key: &[u8], what: String) -> StoreError {
         self.folder.damaged_at(key, &Damage::Content(what))
     }
 }

@@ -80,6 +80,7 @@
 //!   the audit go on up to the last acknowledged group; the rest waits for a restart, which finds
 //!   the group whole or not at all. A disk that fails to sync should be replaced before it.
 
+mod census;
 mod check;
 mod folder;
 mod group;

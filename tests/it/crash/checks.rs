@@ -166,7 +166,7 @@ impl Seen {
             domain: partner.domain.to_string(),
             revision: partner.revision.get(),
             uid: partner.uid.to_string(),
-            owner: partner.terms.owner.clone(),
+            owner: partner.terms.owner.to_string(),
             deleted: partner.delete_time.is_some(),
         }
     }

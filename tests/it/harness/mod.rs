@@ -1,6 +1,7 @@
 //! A server in this process, on port 0 and a temporary folder, and the people who call it.
 
 pub mod actor;
+pub mod frames;
 pub mod issuer;
 pub mod process;
 pub mod stream;
@@ -259,6 +260,33 @@ impl TestServer {
         connect(self.folder.path(), address).await
     }
 
+    /// A connection with TLS on which nothing has been said yet, from an address of loopback.
+    pub async fn tls_from(&self, source: &str) -> io::Result<frames::Tls> {
+        let tcp = frames::connect_from(source, self.address()).await?;
+        tcp.set_nodelay(true)?;
+        let tls = TlsConnector::from(Arc::new(client_config(self.folder.path(), None)));
+        tls.connect(ServerName::try_from("localhost").expect("it is a name"), tcp).await
+    }
+
+    /// The same from the usual one.
+    pub async fn tls(&self) -> frames::Tls {
+        self.tls_from("127.0.0.1").await.expect("the server listens")
+    }
+
+    /// A token for this subject with these roles.
+    pub fn token(&self, subject: &str, roles: &[&str]) -> String {
+        let token = self
+            .dev()
+            .issue_token(roles, subject, SignedDuration::from_hours(1), Timestamp::now())
+            .expect("the token is well formed");
+        token.expose_secret().to_owned()
+    }
+
+    /// Somebody with this name and these roles, on a connection of his own.
+    pub async fn apart(&self, subject: &str, roles: &[&str]) -> Actor {
+        self.with_token(&self.token(subject, roles)).await
+    }
+
     /// Somebody with this name and these roles.
     pub async fn actor(&self, subject: &str, roles: &[&str]) -> Actor {
         self.holding(subject, roles)
@@ -307,11 +335,7 @@ impl TestServer {
     }
 
     fn holding(&self, subject: &str, roles: &[&str]) -> Actor {
-        let token = self
-            .dev()
-            .issue_token(roles, subject, SignedDuration::from_hours(1), Timestamp::now())
-            .expect("the token is well formed");
-        Actor::new(self.channel.clone(), Some(token.expose_secret().to_owned()))
+        Actor::new(self.channel.clone(), Some(self.token(subject, roles)))
     }
 }
 
@@ -355,6 +379,8 @@ impl Running {
             Development { data_dir: dev.store_path(), tls, issuer: dev.issuer_config() };
         let mut config =
             Config::load_dev(&Layers::without_file(), development).expect("it is complete");
+        // Tests share few processors: their calls wait longer than those of a server may.
+        config.limits.max_queue_delay = Duration::from_secs(60);
         if let Some(most) = options.max_concurrent_requests {
             config.limits.max_concurrent_requests = most;
         }

@@ -1,5 +1,6 @@
 //! The embedded store's own tests: the contract, damage, crashes.
 
+mod census;
 mod crash;
 mod damage;
 mod power;

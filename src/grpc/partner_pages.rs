@@ -1,0 +1,144 @@
+//! ListAllowedPartners: a page is found, then written, and neither keeps other calls waiting.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+
+use super::{
+    call::begin,
+    convert,
+    parse::{Broken, complete},
+    partner_bytes,
+    partner_requests::list_query,
+    partners::Partners,
+    read_mask::ReadMask,
+    status,
+};
+use crate::{
+    auth::permit::{ListPartners, Purpose},
+    proto::v1 as pb,
+    registry::{Registry, listing::Page},
+};
+
+/// A listing that looks at more partners than this leaves the thread that serves other calls.
+const SCAN_IN_PLACE: usize = 2_000;
+
+/// A page that is heavier than this is written elsewhere, too: some 200 small partners, or one that
+/// has its thousand domains.
+const WRITE_IN_PLACE: usize = 128 << 10;
+
+impl Partners {
+    pub(super) async fn list(
+        &self,
+        request: Request<pb::ListAllowedPartnersRequest>,
+    ) -> Result<Response<pb::ListAllowedPartnersResponse>, Status> {
+        let mut begun = begin(&self.registry, request).await?;
+        let permit = self.registry.policy().permit::<ListPartners>(&begun.call, Purpose::Commit)?;
+        let mut broken = Broken::default();
+        let shown = ReadMask::parse(begun.message.read_mask.as_ref(), &mut broken);
+        let query = list_query(std::mem::take(&mut begun.message), &mut broken);
+        let query = complete(query, broken)?;
+        let scans = !query.filter.is_empty() || !query.order.is_by_name();
+        let (message, revision) = if scans && self.registry.scan_length() > SCAN_IN_PLACE {
+            let turn = self.turns.take(&begun.call.caller).await?;
+            let find = move |registry: &Registry| {
+                let page = registry.list(&permit, &query)?;
+                Ok((written(&page, &shown), page.revision))
+            };
+            off_thread(&self.registry, turn, find).await?
+        } else {
+            let page = self.registry.list(&permit, &query)?;
+            let revision = page.revision;
+            let message = if page.weight <= WRITE_IN_PLACE {
+                written(&page, &shown)
+            } else {
+                let turn = self.pages.clone().acquire_owned().await;
+                let turn = turn.map_err(|_| status::draining())?;
+                let write = move |_: &Registry| Ok(written(&page, &shown));
+                off_thread(&self.registry, turn, write).await?
+            };
+            (message, revision)
+        };
+        Ok(begun.response(message, revision))
+    }
+}
+
+/// Does `work` on a thread that serves no calls, and keeps `turn` until it is done. What nobody
+/// waits for any more is not begun; what has begun is soon over.
+async fn off_thread<T: Send + 'static>(
+    registry: &Arc<Registry>,
+    turn: impl Send + 'static,
+    work: impl FnOnce(&Registry) -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let registry = Arc::clone(registry);
+    let (reply, answer) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        if !reply.is_closed() {
+            let _ = reply.send(work(&registry));
+        }
+    });
+    answer.await.map_err(|_| status::internal("a listing panicked"))?
+}
+
+/// The response, with its partners ready to be sent.
+fn written(page: &Page, shown: &ReadMask) -> pb::ListAllowedPartnersResponse {
+    let mut ready = Vec::with_capacity(page.weight);
+    let mut one = Vec::new();
+    for partner in &page.partners {
+        one.clear();
+        match shown {
+            ReadMask::All => partner_bytes::write(partner, &mut one),
+            ReadMask::Some { .. } => shown.apply(convert::partner(partner)).encode_raw(&mut one),
+        }
+        pb::ListAllowedPartnersResponse::put(&mut ready, &one);
+    }
+    pb::ListAllowedPartnersResponse {
+        allowed_partners: Vec::new(),
+        ready: ready.into(),
+        next_page_token: page.next.clone().unwrap_or_default(),
+        total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
+        revision: page.revision.as_i64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::methods::DESCRIPTORS;
+
+    #[test]
+    fn the_response_has_the_fields_of_the_descriptor() {
+        let name = "xmpp.federation.v1.ListAllowedPartnersResponse";
+        let descriptor = DESCRIPTORS.get_message_by_name(name).unwrap();
+        let mut ready = Vec::new();
+        let partner = pb::AllowedPartner { name: "one".into(), ..Default::default() };
+        pb::ListAllowedPartnersResponse::put(&mut ready, &partner.encode_to_vec());
+        let message = pb::ListAllowedPartnersResponse {
+            allowed_partners: vec![pb::AllowedPartner { name: "two".into(), ..Default::default() }],
+            ready: ready.into(),
+            next_page_token: "next".into(),
+            total_size: 3,
+            revision: 4,
+        };
+        let bytes = message.encode_to_vec();
+        assert_eq!(bytes.len(), message.encoded_len());
+        let dynamic = prost_reflect::DynamicMessage::decode(descriptor, &*bytes).unwrap();
+        assert_eq!(dynamic.unknown_fields().count(), 0);
+        let read = serde_json::to_value(&dynamic).unwrap();
+        let expected = serde_json::json!({
+            "allowedPartners": [{ "name": "one" }, { "name": "two" }],
+            "nextPageToken": "next",
+            "totalSize": 3,
+            "revision": "4",
+        });
+        assert_eq!(read, expected);
+        let received = pb::ListAllowedPartnersResponse::decode(&*bytes).unwrap();
+        let names: Vec<_> = received.allowed_partners.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["one", "two"]);
+        let rest = (received.ready.len(), &*received.next_page_token, received.total_size);
+        assert_eq!((rest, received.revision), ((0, "next", 3), 4));
+    }
+}
