@@ -37,7 +37,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             "crate::proto::watch::WatchAllowedPartnersResponse",
         )
         .codec_path("crate::proto::codec::BoundedCodec")
-        .skip_debug(["xmpp.federation.v1.FederationSettings", "xmpp.federation.v1.WatchEvent"])
+        .skip_debug([
+            "xmpp.federation.v1.BackupResponse",
+            "xmpp.federation.v1.FederationSettings",
+            "xmpp.federation.v1.RestoreRequest",
+            "xmpp.federation.v1.WatchEvent",
+        ])
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

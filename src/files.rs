@@ -7,7 +7,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use uuid::Uuid;
@@ -23,16 +23,91 @@ pub enum Access {
     Public,
 }
 
+/// A file in the making. What is written to it goes beside its target; it has the target's name
+/// once it is whole. Dropped before, it leaves nothing.
+#[derive(Debug)]
+pub struct Draft {
+    file: File,
+    sibling: PathBuf,
+    target: PathBuf,
+}
+
+impl Draft {
+    /// An empty file beside `target`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(target: &Path, access: Access) -> io::Result<Self> {
+        let mode = match access {
+            Access::Private => 0o600,
+            Access::Group => 0o640,
+            Access::Public => 0o644,
+        };
+        let sibling = folder_of(target).join(format!(".{}.new", Uuid::new_v4().simple()));
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&sibling)?;
+        Ok(Self { file, sibling, target: target.to_owned() })
+    }
+
+    /// Gives the file its name, which nothing must have yet.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if something has it, which is left untouched; or what the
+    /// system says.
+    pub fn create(self) -> io::Result<()> {
+        self.publish(|sibling, target| {
+            fs::hard_link(sibling, target)?;
+            fs::remove_file(sibling)
+        })
+    }
+
+    /// Gives the file its name, in place of the file that may have it.
+    ///
+    /// # Errors
+    /// What the system says; the old file is then untouched.
+    pub fn replace(self) -> io::Result<()> {
+        self.publish(|sibling, target| fs::rename(sibling, target))
+    }
+
+    fn publish(self, name: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+        self.file.sync_all()?;
+        name(&self.sibling, &self.target)?;
+        File::open(folder_of(&self.target))?.sync_all()
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Gone already, unless something failed; then the first error is the one to report.
+        let _ = fs::remove_file(&self.sibling);
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// Writes a file that must not be there yet.
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if it is there, which leaves it untouched; or what the system
 /// says.
 pub fn create(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    with_sibling(path, content, access, |sibling| {
-        fs::hard_link(sibling, path)?;
-        fs::remove_file(sibling)
-    })
+    let mut draft = Draft::of(path, access)?;
+    draft.write_all(content)?;
+    draft.create()
 }
 
 /// Writes a file, in place of the one that may be there.
@@ -40,10 +115,12 @@ pub fn create(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
 /// # Errors
 /// What the system says; the old file is then untouched.
 pub fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    with_sibling(path, content, access, |sibling| fs::rename(sibling, path))
+    let mut draft = Draft::of(path, access)?;
+    draft.write_all(content)?;
+    draft.replace()
 }
 
-/// Whether a file name is that of a leftover of an interrupted [`create`] or [`replace`].
+/// Whether a file name is that of a leftover of an interrupted [`Draft`].
 pub fn is_leftover(name: &str) -> bool {
     name.strip_prefix('.')
         .and_then(|name| name.strip_suffix(".new"))
@@ -57,38 +134,6 @@ pub fn is_leftover(name: &str) -> bool {
 pub fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o700))
-}
-
-fn with_sibling(
-    path: &Path,
-    content: &[u8],
-    access: Access,
-    publish: impl FnOnce(&Path) -> io::Result<()>,
-) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let sibling = folder.join(format!(".{}.new", Uuid::new_v4().simple()));
-    let outcome = write_synced(&sibling, content, access)
-        .and_then(|()| publish(&sibling))
-        .and_then(|()| File::open(folder)?.sync_all());
-    if outcome.is_err() {
-        // The first error is the one to report; the leftover may not even exist.
-        let _ = fs::remove_file(&sibling);
-    }
-    outcome
-}
-
-fn write_synced(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    let mode = match access {
-        Access::Private => 0o600,
-        Access::Group => 0o640,
-        Access::Public => 0o644,
-    };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
 }
 
 #[cfg(test)]
@@ -109,6 +154,17 @@ mod tests {
         assert_eq!(fs::read(&path).expect("content"), b"one");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(folder.path()).expect("a listing").count(), 1);
+    }
+
+    #[test]
+    fn a_draft_that_is_dropped_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backup");
+        let mut draft = Draft::of(&path, Access::Private).expect("a draft");
+        draft.write_all(b"half of it").expect("room");
+        assert_eq!(fs::read_dir(folder.path()).expect("a listing").count(), 1);
+        drop(draft);
+        assert_eq!(fs::read_dir(folder.path()).expect("a listing").count(), 0);
     }
 
     #[test]

@@ -96,6 +96,10 @@ actions! {
     VerifyAudit(()) = AuditVerify;
     /// Seeing how the server is.
     ReadStatus(()) = MaintenanceStatus;
+    /// Taking a backup.
+    TakeBackup(()) = MaintenanceBackup;
+    /// Making everything what a backup says.
+    RestoreBackup(RestoredBy) = MaintenanceRestore;
     /// Reporting on an XMPP server.
     ReportReplica(ReplicaId) = ReplicasReport;
     /// Seeing how far an XMPP server is.
@@ -129,6 +133,10 @@ pub struct RoleTarget {
 /// Who revokes: nobody cuts off himself without meaning to.
 #[derive(Clone, Debug)]
 pub struct RevokedBy(pub Arc<Caller>);
+
+/// Who restores: nobody grants what he does not hold, nor cuts off himself without meaning to.
+#[derive(Clone, Debug)]
+pub struct RestoredBy(pub Arc<Caller>);
 
 /// Whether a permit is for a commit, or for everything but the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use enumset::EnumSet;
 use super::{
     caller::{Call, Caller},
     permit::{
-        Action, CreateRevocation, PartnerFields, Permit, Purpose, RevokedBy, RoleTarget,
-        UpdatePartner,
+        Action, CreateRevocation, PartnerFields, Permit, Purpose, RestoreBackup, RestoredBy,
+        RevokedBy, RoleTarget, UpdatePartner,
     },
     rights::{Question, Rights},
 };
@@ -202,6 +202,19 @@ impl Policy {
         purpose: Purpose,
     ) -> Result<Permit<CreateRevocation>, Denial> {
         let target = RevokedBy(Arc::clone(&call.caller));
+        self.grant(call, purpose, target, None, EnumSet::empty())
+    }
+
+    /// Leave for `call` to restore a backup.
+    ///
+    /// # Errors
+    /// A [`Denial`] that names the missing permission.
+    pub fn permit_restore(
+        &self,
+        call: &Call,
+        purpose: Purpose,
+    ) -> Result<Permit<RestoreBackup>, Denial> {
+        let target = RestoredBy(Arc::clone(&call.caller));
         self.grant(call, purpose, target, None, EnumSet::empty())
     }
 

@@ -5,8 +5,9 @@
 
 use std::{future::Future, time::Duration};
 
+use futures_util::Stream;
 use tonic::{
-    Code, Request, Response, Status,
+    Code, Request, Response, Status, Streaming,
     metadata::{Ascii, Binary, MetadataValue},
     transport::Channel,
 };
@@ -90,13 +91,49 @@ impl Client {
         })
     }
 
+    /// Calls `Backup`.
+    ///
+    /// # Errors
+    /// What the service answers; see the RPC's comment in `proto/`.
+    pub async fn backup(&self) -> Outcome<Streaming<v1::BackupResponse>> {
+        self.repeat(|| {
+            let request = self.headers.lasting(v1::BackupRequest {});
+            let mut client = self.maintenance.clone();
+            async move { client.backup(request).await }
+        })
+        .await
+    }
+
+    /// Calls `Restore`; `stream` gives its messages, from the first on each time.
+    ///
+    /// # Errors
+    /// What the service answers; see the RPC's comment in `proto/`.
+    pub async fn restore<S>(&self, stream: impl Fn() -> S) -> Outcome<v1::RestoreResponse>
+    where
+        S: Stream<Item = v1::RestoreRequest> + Send + 'static,
+    {
+        self.repeat(|| {
+            let request = self.headers.lasting(stream());
+            let mut client = self.maintenance.clone();
+            async move { client.restore(request).await }
+        })
+        .await
+    }
+
     async fn call<M, R, F>(&self, message: M, send: impl Fn(Request<M>) -> F) -> Outcome<R>
     where
         M: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        self.repeat(|| send(self.headers.request(message.clone()))).await
+    }
+
+    async fn repeat<R, F>(&self, send: impl Fn() -> F) -> Outcome<R>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
         for attempt in 1.. {
-            match send(self.headers.request(message.clone())).await {
+            match send().await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => match pause_before_retry(&status, attempt) {
                     Some(pause) => tokio::time::sleep(pause).await,
@@ -180,8 +217,14 @@ impl Headers {
     }
 
     fn request<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
+        let mut request = self.lasting(message);
         request.set_timeout(self.timeout);
+        request
+    }
+
+    /// A request that may take as long as the service lets it.
+    fn lasting<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
         let metadata = request.metadata_mut();
         if let Some(value) = &self.authorization {
             metadata.insert("authorization", value.clone());

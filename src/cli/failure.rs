@@ -50,7 +50,7 @@ Exit codes:
   5  conflict: it exists already, or has changed since
   6  a value breaks a rule
   7  the service cannot be reached, or took too long
-  8  the question was answered: no (can-i, resolve --check)
+  8  the question was answered: no (can-i, resolve --check, verify)
   9  done, but not in force on every server (--wait, replica wait)";
 
 /// Why a command did not do what it was asked.

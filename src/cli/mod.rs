@@ -6,6 +6,8 @@
 mod additional_domains;
 mod apply;
 mod audit;
+mod backup;
+mod backup_file;
 mod caller;
 mod client;
 mod config;
@@ -25,6 +27,7 @@ mod permission;
 mod progress;
 mod reference;
 mod replica;
+mod restore;
 mod revocation;
 mod role;
 mod role_change;
@@ -97,6 +100,8 @@ enum Command {
     Import(Box<import::ImportArgs>),
     Export(export::ExportArgs),
     Apply(apply::ApplyArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     /// The gateway-wide settings
     #[command(subcommand)]
     Settings(settings::SettingsCommand),
@@ -170,6 +175,8 @@ impl CommandLine {
             Command::Import(args) => args.run(&session).await,
             Command::Export(args) => args.run(&session).await,
             Command::Apply(args) => args.run(&session).await,
+            Command::Backup(args) => args.run(&session).await,
+            Command::Restore(args) => args.run(&session).await,
             Command::Settings(command) => command.run(&session).await,
             Command::Role(command) => command.run(&session).await,
             Command::Revoke(command) => command.run(&session).await,

@@ -44,6 +44,8 @@ pub fn meant_by(text: &str) -> Result<Permission, String> {
         ["replica", "wait"] => Ok(Permission::ReplicasWait),
         ["whoami" | "can-i"] => Ok(Permission::CallerDescribe),
         ["status"] => Ok(Permission::MaintenanceStatus),
+        ["backup"] => Ok(Permission::MaintenanceBackup),
+        ["restore"] => Ok(Permission::MaintenanceRestore),
         _ => Err(format!(
             "`{text}` is no permission and no command; write one such as `set`, `settings set` or \
              `allowedPartners.update`"

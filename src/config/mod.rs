@@ -140,6 +140,16 @@ pub struct Limits {
     pub max_watch_streams: usize,
     /// The same for one subject.
     pub max_watch_streams_per_subject: usize,
+    /// Backups at a time; one more is answered RESOURCE_EXHAUSTED.
+    pub max_backups: usize,
+    /// How long a backup may not be read on, or a restore not be sent on, before it is ended.
+    pub transfer_patience: Duration,
+    /// The largest backup that is restored, in bytes.
+    pub max_restore_bytes: usize,
+    /// The most resources that a restore changes.
+    pub max_restore_changes: usize,
+    /// How long a restore may take.
+    pub max_restore_time: Duration,
     /// Commits kept in memory for the watch streams that keep up.
     pub watch_tail_commits: usize,
     /// What those commits may weigh together, in bytes by estimate.
@@ -387,6 +397,15 @@ impl Limits {
                 1_000,
                 1..=1_000_000,
             ),
+            max_backups: r.number("limits.max_backups", 2, 1..=100),
+            transfer_patience: span("limits.transfer_patience", 60, 100, 3_600),
+            max_restore_bytes: r.size(
+                "limits.max_restore_bytes",
+                Size::mib(256),
+                Size::mib(1)..=Size::mib(4_096),
+            ),
+            max_restore_changes: r.number("limits.max_restore_changes", 100_000, 1..=10_000_000),
+            max_restore_time: span("limits.max_restore_time", 600, 100, 36_000),
             watch_tail_commits: r.number("limits.watch_tail_commits", 10_000, 1..=1_000_000),
             watch_tail_bytes: r.size(
                 "limits.watch_tail_bytes",

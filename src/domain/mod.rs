@@ -1,6 +1,7 @@
 //! The model: what a partner is and what the rules are. No I/O, no async, no protobuf.
 
 pub mod audit;
+pub mod backup;
 pub mod domain_name;
 pub mod filter;
 pub mod labels;

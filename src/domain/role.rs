@@ -77,6 +77,8 @@ permissions! {
     AuditWatch = "auditEntries.watch", "Follow the audit entries as they are written.";
     AuditVerify = "auditEntries.verify", "Verify the audit, and get signed checkpoints of it.";
     MaintenanceStatus = "maintenance.status", "See how the server is.";
+    MaintenanceBackup = "maintenance.backup", "Take a backup, with the dialback passphrase in it.";
+    MaintenanceRestore = "maintenance.restore", "Make everything what a backup says.";
     ReplicasGet = "replicas.get", "See how far an XMPP server is.";
     ReplicasList = "replicas.list", "List the XMPP servers that follow the partners.";
     ReplicasReport = "replicas.report", "Report on the XMPP server that one runs beside.";

@@ -2,9 +2,12 @@
 
 use super::convert::timestamp;
 use crate::{
-    domain::audit::{
-        Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, Removal,
-        ResourceChange, Verb, from_hex, hex,
+    domain::{
+        audit::{
+            Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, Removal,
+            ResourceChange, Verb, from_hex, hex,
+        },
+        backup::{Origin, Restored},
     },
     proto::v1::{self as pb, audit_entry as entry_pb},
 };
@@ -57,6 +60,15 @@ pub fn entry(entry: &AuditEntry) -> pb::AuditEntry {
         Event::Replica(changed) => {
             wire.changes = vec![change(changed)];
             Kind::Replica
+        }
+        Event::Backup { revision, records } => {
+            let revision = revision.as_i64();
+            wire.backup = Some(entry_pb::Backup { revision, record_count: number(*records) });
+            Kind::Backup
+        }
+        Event::Restore { origin, restored } => {
+            wire.restore = Some(restore(origin, restored));
+            Kind::Restore
         }
     };
     wire.kind = kind.into();
@@ -145,6 +157,20 @@ fn refusal(refusal: &Refusal) -> entry_pb::Refusal {
         count: number(*count),
         first_time: Some(timestamp(*first_time)),
         last_time: Some(timestamp(*last_time)),
+    }
+}
+
+fn restore(origin: &Origin, restored: &Restored) -> entry_pb::Restore {
+    let Origin { revision, time, digest } = origin;
+    let Restored { created, updated, deleted, unchanged } = *restored;
+    entry_pb::Restore {
+        backup_revision: revision.as_i64(),
+        backup_time: Some(timestamp(*time)),
+        backup_digest: hex(digest),
+        created_count: number(created),
+        updated_count: number(updated),
+        deleted_count: number(deleted),
+        unchanged_count: number(unchanged),
     }
 }
 

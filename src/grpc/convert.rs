@@ -28,6 +28,17 @@ pub fn partner_name(partner: &AllowedPartner) -> String {
 
 /// A partner, with what is derived from it.
 pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
+    let methods = partner.terms.negotiation_methods();
+    pb::AllowedPartner {
+        negotiation_methods: methods.iter().map(|method| wire_method(*method) as i32).collect(),
+        warnings: partner.warnings().into_iter().map(wire_warning).collect(),
+        etag: partner.etag().to_string(),
+        ..stored_partner(partner)
+    }
+}
+
+/// A partner, without what is derived from it.
+pub fn stored_partner(partner: &AllowedPartner) -> pb::AllowedPartner {
     // Exhaustive, here and below: a new field must be converted before this compiles.
     let AllowedPartner {
         domain: _,
@@ -57,7 +68,6 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
         owner,
         labels,
     } = terms;
-    let methods = terms.negotiation_methods().iter().map(|method| wire_method(*method) as i32);
     pb::AllowedPartner {
         name: partner_name(partner),
         uid: uid.to_string(),
@@ -70,8 +80,8 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
         tls_negotiation: wire_negotiation(*tls_negotiation).into(),
         sasl_negotiation: wire_negotiation(*sasl_negotiation).into(),
         dialback_enabled: Some(*dialback_enabled),
-        negotiation_methods: methods.collect(),
-        warnings: partner.warnings().into_iter().map(wire_warning).collect(),
+        negotiation_methods: Vec::new(),
+        warnings: Vec::new(),
         suspended: *suspended,
         expire_time: expire_time.map(timestamp),
         review_time: review_time.map(timestamp),
@@ -82,7 +92,7 @@ pub fn partner(partner: &AllowedPartner) -> pb::AllowedPartner {
         creator: creator.to_string(),
         updater: updater.to_string(),
         revision: revision.as_i64(),
-        etag: partner.etag().to_string(),
+        etag: String::new(),
         delete_time: delete_time.map(timestamp),
         expired: *expired,
     }

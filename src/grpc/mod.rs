@@ -20,6 +20,7 @@ mod role_requests;
 pub mod roles;
 pub mod settings;
 pub mod status;
+mod tenure;
 mod turns;
 pub mod watch;
 
@@ -67,6 +68,21 @@ pub struct Limits {
     pub max_scans_per_subject: usize,
     /// How long a scan may wait for its turn.
     pub max_scan_wait: Duration,
+    /// What backups and restores may take.
+    pub transfers: TransferLimits,
+}
+
+/// What backups and restores may take.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferLimits {
+    /// The most backups at a time.
+    pub max_backups: usize,
+    /// How long a backup may not be read on, or a restore not be sent on.
+    pub patience: Duration,
+    /// The largest backup that is restored, in bytes.
+    pub max_restore_bytes: usize,
+    /// The most resources that a restore changes.
+    pub max_restore_changes: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +94,12 @@ impl Default for Limits {
             max_watch_streams_per_subject: 1_000,
             max_scans_per_subject: 16,
             max_scan_wait: Duration::from_secs(2),
+            transfers: TransferLimits {
+                max_backups: 2,
+                patience: Duration::from_secs(60),
+                max_restore_bytes: 256 << 20,
+                max_restore_changes: 100_000,
+            },
         }
     }
 }
@@ -99,6 +121,8 @@ impl Routes {
     pub fn new(registry: &Arc<Registry>, limits: Limits, streams: Arc<Streams>) -> Self {
         let most = limits.max_message_bytes;
         let registry = || Arc::clone(registry);
+        let standing = Arc::clone(streams.standing());
+        let maintenance = maintenance::Maintenance::new(registry(), standing, limits.transfers);
         let partners = partners::Partners::new(registry(), limits, Arc::clone(&streams));
         Self {
             partners: AllowedPartnerServiceServer::new(partners).max_decoding_message_size(most),
@@ -112,8 +136,7 @@ impl Routes {
             .max_decoding_message_size(most),
             audit: AuditServiceServer::new(audit::Audit::new(registry(), streams))
                 .max_decoding_message_size(most),
-            maintenance: MaintenanceServiceServer::new(maintenance::Maintenance::new(registry()))
-                .max_decoding_message_size(most),
+            maintenance: MaintenanceServiceServer::new(maintenance).max_decoding_message_size(most),
             replicas: ReplicaServiceServer::new(replicas::Replicas::new(registry()))
                 .max_decoding_message_size(most),
         }

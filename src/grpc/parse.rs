@@ -53,6 +53,14 @@ impl Broken {
         parsed.map_err(|Violation { field, description }| self.add(field, description)).ok()
     }
 
+    /// Takes over what is wrong with a part of the message, and says with what.
+    pub fn absorb(&mut self, part: Self, what: &str) {
+        for Violation { field, description } in part.first {
+            self.add(field, format!("{what}: {description}"));
+        }
+        self.others += part.others;
+    }
+
     /// The request as one that may be retried, if its caller gave it an id.
     pub fn retry<M: Message>(&mut self, method: &str, id: &str, message: &M) -> Option<Request> {
         self.keep(retryable(method, id, message)).flatten()

@@ -121,21 +121,11 @@ fn new_revocation(
     message: &pb::CreateRevocationRequest,
     broken: &mut Broken,
 ) -> Option<NewRevocation> {
-    use pb::revocation::Target as Wire;
     let Some(revocation) = &message.revocation else {
         broken.add(PATH, "the revocation is missing; say what to revoke");
         return None;
     };
-    let issuer: Arc<str> = revocation.issuer.as_str().into();
-    let target = match &revocation.target {
-        Some(Wire::TokenId(id)) => Some(Target::Token { issuer, token_id: id.as_str().into() }),
-        Some(Wire::Subject(id)) => Some(Target::Subject { issuer, subject: id.as_str().into() }),
-        Some(Wire::KeyId(id)) => Some(Target::Key { issuer, key_id: id.as_str().into() }),
-        None => {
-            broken.add(PATH, "nothing is named; give token_id, subject or key_id");
-            None
-        }
-    };
+    let target = target(revocation, PATH, broken);
     let expire_time = parse::moment(revocation.expire_time, "revocation.expire_time", broken);
     Some(NewRevocation {
         target: target?,
@@ -144,4 +134,19 @@ fn new_revocation(
         force: message.force,
         path: PATH.into(),
     })
+}
+
+/// What a revocation is about.
+pub fn target(revocation: &pb::Revocation, path: &str, broken: &mut Broken) -> Option<Target> {
+    use pb::revocation::Target as Wire;
+    let issuer: Arc<str> = revocation.issuer.as_str().into();
+    match &revocation.target {
+        Some(Wire::TokenId(id)) => Some(Target::Token { issuer, token_id: id.as_str().into() }),
+        Some(Wire::Subject(id)) => Some(Target::Subject { issuer, subject: id.as_str().into() }),
+        Some(Wire::KeyId(id)) => Some(Target::Key { issuer, key_id: id.as_str().into() }),
+        None => {
+            broken.add(path, "nothing is named; give token_id, subject or key_id");
+            None
+        }
+    }
 }

@@ -104,7 +104,7 @@ fn values(message: &pb::Role, mask: Mask<RoleField>, broken: &mut Broken) -> Rol
         name => parse::role_id(name, "role.template", broken).unwrap_or_default(),
     };
     RoleValues {
-        terms: terms(message, mask.fields(), broken),
+        terms: terms(message, mask.fields(), PATH, broken),
         mask,
         template: template.into(),
         path: PATH.into(),
@@ -112,11 +112,16 @@ fn values(message: &pb::Role, mask: Mask<RoleField>, broken: &mut Broken) -> Rol
 }
 
 /// The terms in a role. Only the `wanted` fields are looked at.
-fn terms(message: &pb::Role, wanted: EnumSet<RoleField>, broken: &mut Broken) -> RoleTerms {
+pub fn terms(
+    message: &pb::Role,
+    wanted: EnumSet<RoleField>,
+    path: &str,
+    broken: &mut Broken,
+) -> RoleTerms {
     use RoleField as F;
     let mut terms = RoleTerms::default();
     for field in wanted {
-        let path = join(PATH, field.path());
+        let path = join(path, field.path());
         match field {
             F::Description => terms.description.clone_from(&message.description),
             F::Permissions => {

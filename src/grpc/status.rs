@@ -4,7 +4,7 @@
 //! the details depends on the kind. What is internal goes to the log under the request id, never
 //! to the caller. This is the only file that makes statuses.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Display, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -181,6 +181,24 @@ impl From<Error> for Status {
                 "this would revoke what you came with yourself; set force if you mean it",
             ),
             Kind::TooMany { what, most } => too_many(what, most),
+            Kind::RevisionMismatch { expected, current } => detailed(
+                Code::Aborted,
+                format!(
+                    "the state is not at revision {expected} any more but at {current}; look at \
+                     what has changed and repeat"
+                ),
+                "REVISION_MISMATCH",
+                [("current_revision", current.to_string())],
+                ErrorDetails::new(),
+            ),
+            Kind::RestoreUnderWay => {
+                let message = "a backup is being restored; wait for its end";
+                retry_later(Code::ResourceExhausted, "RESTORE_UNDER_WAY", message, RETRY_STREAM)
+            }
+            Kind::RestoreTooLarge { changes, most } => restore_too_large(
+                format!("{changes} resources would be changed, and {most} may be at once"),
+                "limits.max_restore_changes",
+            ),
             Kind::Denied(denial) => denied(denial, index),
             Kind::RevisionToCome { current } => detailed(
                 Code::OutOfRange,
@@ -314,6 +332,26 @@ pub fn of_library(found: Status) -> Status {
 pub fn draining() -> Status {
     let message = "the server is shutting down; try another one, or again soon";
     retry_later(Code::Unavailable, "DRAINING", message, RETRY_DRAINING)
+}
+
+/// INVALID_ARGUMENT: not a backup, or not one that can be believed.
+pub fn bad_backup(why: impl Display) -> Status {
+    status(Code::InvalidArgument, "BACKUP_INVALID", format!("the backup is refused: {why}"))
+}
+
+/// RESOURCE_EXHAUSTED: more than a restore may be, by this limit.
+pub fn restore_too_large(what: String, limit: &str) -> Status {
+    let message = format!("{what}; raise {limit} for this restore");
+    let mut details = ErrorDetails::new();
+    details.add_quota_failure_violation(limit, &message);
+    let metadata = [("limit", limit.to_owned())];
+    detailed(Code::ResourceExhausted, message, "RESTORE_TOO_LARGE", metadata, details)
+}
+
+/// DEADLINE_EXCEEDED: the client went on neither reading nor sending.
+pub fn stalled(patience: Duration) -> Status {
+    let message = format!("nothing was read or sent on for {patience:?}; begin anew");
+    status(Code::DeadlineExceeded, "TRANSFER_STALLED", message)
 }
 
 /// ABORTED: the client paused for too long while the state was told.

@@ -1,5 +1,6 @@
 //! The types generated from `proto/`, and the descriptors they were generated from.
 
+pub mod backup;
 pub mod codec;
 pub mod page;
 pub mod watch;
@@ -44,5 +45,22 @@ impl fmt::Debug for v1::WatchEvent {
             .field("subject", &self.subject)
             .field("reason", &self.reason)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for v1::BackupResponse {
+    /// Without the data, which may hold the dialback passphrase.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackupResponse").field("data", &self.data.len()).finish()
+    }
+}
+
+impl fmt::Debug for v1::RestoreRequest {
+    /// Without the data, which may hold the dialback passphrase.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestoreRequest")
+            .field("options", &self.options)
+            .field("data", &self.data.len())
+            .finish()
     }
 }

@@ -20,6 +20,26 @@ pub fn resource_changes(changes: &[Change]) -> Vec<ResourceChange> {
     changes.iter().map(resource_change).collect()
 }
 
+/// An audit entry is of so many changes at most, and none follows once they weigh so many bytes: a
+/// restore changes everything at once, and each of its entries must be light enough to be listed.
+const MAX_ENTRY_CHANGES: usize = 1_000;
+const MAX_ENTRY_BYTES: usize = 1 << 20;
+
+/// The changes of a commit, entry by entry; at least one.
+pub fn pages(changes: Vec<ResourceChange>) -> Vec<Vec<ResourceChange>> {
+    let (mut pages, mut page, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for change in changes {
+        if page.len() >= MAX_ENTRY_CHANGES || bytes >= MAX_ENTRY_BYTES {
+            pages.push(std::mem::take(&mut page));
+            bytes = 0;
+        }
+        bytes += change.weight();
+        page.push(change);
+    }
+    pages.push(page);
+    pages
+}
+
 fn resource_change(change: &Change) -> ResourceChange {
     match change {
         Change::Partner { before, after } => {

@@ -13,8 +13,11 @@ use super::{Error, Kind, Snapshot};
 use crate::{
     auth::permit::{Action, Permit},
     domain::{
-        AllowedPartner, DomainName, Revision, Violation, audit::Actor, revocation::Revocation,
-        role::Role, settings::FederationSettings,
+        AllowedPartner, DomainName, Revision, Violation,
+        audit::{Actor, Event},
+        revocation::Revocation,
+        role::Role,
+        settings::FederationSettings,
     },
     store::Change,
 };
@@ -24,13 +27,25 @@ use crate::{
 pub struct Draft<'a> {
     snapshot: Snapshot,
     changes: Vec<Change>,
+    events: Vec<Event>,
     revision: Revision,
     now: Timestamp,
     actor: &'a Actor,
     local_domains: &'a BTreeSet<DomainName>,
 }
 
-/// A partner to be put in force, and where in the request it stands.
+/// What came of a draft.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// The changes; at least one.
+    pub changes: Vec<Change>,
+    /// The state they lead to.
+    pub snapshot: Snapshot,
+    /// What the audit is told after them.
+    pub events: Vec<Event>,
+}
+
+/// A partner to be put in place, and where in the request it stands.
 #[derive(Debug)]
 pub struct Staged {
     /// What is under its name now, in force or deleted; `None` if there is nothing.
@@ -54,6 +69,7 @@ impl<'a> Draft<'a> {
         Self {
             snapshot: base.clone(),
             changes: Vec::new(),
+            events: Vec::new(),
             revision: base.revision().next(),
             now,
             actor,
@@ -109,6 +125,23 @@ impl<'a> Draft<'a> {
                 return Err(Error::from(Kind::DomainTaken { domain, owner }).at(item.index));
             }
             self.record(item.before, item.after);
+        }
+        Ok(())
+    }
+
+    /// Makes partners what they shall be, in force or deleted, all at once. Whoever asks has seen to
+    /// it that no domain is in two partners afterwards.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] with every domain that the server itself serves.
+    pub fn replace(&mut self, staged: Vec<Staged>) -> Result<(), Error> {
+        self.refuse_local_domains(&staged)?;
+        let before = staged.iter().filter_map(|item| item.before.as_ref());
+        for before in before.filter(|before| before.delete_time.is_none()) {
+            self.snapshot.release(before);
+        }
+        for Staged { before, after, .. } in staged {
+            self.record(before, after);
         }
         Ok(())
     }
@@ -181,13 +214,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The changes and the state they lead to, or `None` if nothing was changed.
-    pub(super) fn finish(mut self) -> Option<(Vec<Change>, Snapshot)> {
+    /// Has the audit told of more than the changes, if there are any.
+    pub fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// What came of it, or `None` if nothing was changed.
+    pub(super) fn finish(mut self) -> Option<Outcome> {
         if self.changes.is_empty() {
             return None;
         }
         self.snapshot.set_revision(self.revision);
-        Some((self.changes, self.snapshot))
+        let Self { changes, snapshot, events, .. } = self;
+        Some(Outcome { changes, snapshot, events })
     }
 
     fn record(&mut self, before: Option<Arc<AllowedPartner>>, after: Arc<AllowedPartner>) {
@@ -201,6 +240,7 @@ impl<'a> Draft<'a> {
         }
         let broken: Vec<_> = staged
             .iter()
+            .filter(|item| item.after.delete_time.is_none())
             .flat_map(|item| {
                 let local =
                     item.after.domains().filter(|domain| self.local_domains.contains(*domain));

@@ -82,6 +82,22 @@ pub enum Kind {
         /// How many there can be.
         most: usize,
     },
+    /// The state has another revision than the caller expects: look again.
+    RevisionMismatch {
+        /// The revision expected.
+        expected: Revision,
+        /// The last revision there is.
+        current: Revision,
+    },
+    /// A backup is being restored: wait for its end.
+    RestoreUnderWay,
+    /// A restore would change too much: raise the limit.
+    RestoreTooLarge {
+        /// How many resources it would change.
+        changes: usize,
+        /// How many it may.
+        most: usize,
+    },
     /// The caller may not.
     Denied(Denial),
     /// The revision asked for lies ahead: wait for it.

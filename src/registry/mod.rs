@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod audit_log;
+pub mod backup;
 mod bulk;
 pub mod draft;
 pub mod error;
@@ -19,6 +20,7 @@ mod owners;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
+pub mod restore;
 pub mod retention;
 pub mod revocations;
 pub mod roles;
@@ -49,7 +51,7 @@ use crate::{
     auth::{Permit, Policy, permit::ReadStatus, sightings::Sightings},
     domain::{
         DomainName, Revision,
-        audit::{ChainHead, PublicKey, SigningKey},
+        audit::{ChainHead, SigningKey},
         revocation::Revocations,
     },
     store::{Store, StoreError},
@@ -121,7 +123,9 @@ pub struct Registry {
     replays: Arc<Semaphore>,
     replicas: Replicas,
     sightings: Sightings,
-    audit_key: PublicKey,
+    /// One restore at a time, since all of it is in memory.
+    restoring: Arc<Semaphore>,
+    audit_key: SigningKey,
     audit_halted: audit_log::Halted,
     start_time: Timestamp,
 }
@@ -219,7 +223,7 @@ impl Registry {
         let replays = Arc::new(Semaphore::new(cores));
         let pages = Pages::new(options.retained_listings, options.listing_ttl);
         let (retention, audit_retention) = (options.retention, options.audit_retention);
-        let audit_key = options.audit_key.public_key();
+        let audit_key = options.audit_key.clone();
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&current), audit_head, options);
         Ok(Self {
             store,
@@ -231,6 +235,7 @@ impl Registry {
             replays,
             replicas,
             sightings: Sightings::default(),
+            restoring: Arc::new(Semaphore::new(1)),
             audit_key,
             audit_halted: audit_log::Halted::default(),
             start_time: Timestamp::now(),
@@ -267,6 +272,11 @@ impl Registry {
         let mut bell = self.current.bell.subscribe();
         // The sender lives in `self`, so the channel cannot close while this borrow lasts.
         let _ = bell.wait_for(|visible| *visible >= revision).await;
+    }
+
+    /// What rings with every commit, and when what a call rests on may have changed.
+    pub fn bell(&self) -> bell::Receiver<Revision> {
+        self.current.bell.subscribe()
     }
 
     /// Wakes every stream although nothing was committed: what it rests on may have changed.

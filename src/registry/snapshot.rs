@@ -171,6 +171,11 @@ impl Snapshot {
         &self.revocations
     }
 
+    /// The roles that somebody made, by id.
+    pub fn custom_roles(&self) -> impl Iterator<Item = &Arc<Role>> {
+        self.roles.values()
+    }
+
     /// How many roles there are beside those that are built in.
     pub fn custom_role_count(&self) -> usize {
         self.roles.len()

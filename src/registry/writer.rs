@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Current, Error, Kind, Options, Snapshot, audit,
-    draft::Draft,
+    draft::{Draft, Outcome},
     log::{Entry, Mark},
     retention,
 };
@@ -433,7 +433,10 @@ impl Desk {
             }
             let Job { actor, request, work, reply, share } = job;
             drop(share);
-            match self.decide(&mut group, &actor, request, &work) {
+            let decided = self.decide(&mut group, &actor, request, &work);
+            // What it holds is free before anybody is answered: the place of a restore, for one.
+            drop(work);
+            match decided {
                 Ok(committed) => group.replies.push((reply, committed)),
                 Err(error) => drop(reply.send(Err(error))),
             }
@@ -471,30 +474,37 @@ impl Desk {
         let mut draft = Draft::after(&group.snapshot, now, actor, &self.options.local_domains);
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut draft)))
             .unwrap_or_else(|_| Err(Kind::Internal("a write panicked".into()).into()))?;
-        let commit = draft.finish().map(|(changes, snapshot)| {
+        let mut write = Write::default();
+        if let Some(Outcome { changes, snapshot, events }) = draft.finish() {
             let revision = snapshot.revision();
-            let resources = audit::resource_changes(&changes);
-            let event = Event::Commit { changes: resources };
-            let entry = AuditEntry::after(group.head, now, actor.clone(), revision, event);
+            let of_commit = audit::pages(audit::resource_changes(&changes));
+            let of_commit = of_commit.into_iter().map(|changes| Event::Commit { changes });
+            let mut entries = of_commit.chain(events).map(|event| {
+                let entry = AuditEntry::after(group.head, now, actor.clone(), revision, event);
+                group.head = entry.head();
+                entry
+            });
+            let first = entries.next();
+            write.entries = entries.collect();
             group.marks.push(Mark::between(&group.snapshot, &snapshot));
             group.snapshot = snapshot;
-            group.head = entry.head();
             group.changes += changes.len();
-            (Commit { revision, time: now, actor: actor.clone(), changes }, entry)
-        });
+            let commit = Commit { revision, time: now, actor: actor.clone(), changes };
+            write.commit = first.map(|entry| (commit, entry));
+        }
         let revision = group.snapshot.revision();
-        let answer = request.map(|(key, fingerprint)| Answer {
+        write.answer = request.map(|(key, fingerprint)| Answer {
             key,
             fingerprint,
             expire_time: now.saturating_add(ANSWER_TTL).unwrap_or(Timestamp::MAX),
             revision,
             result: result.clone(),
         });
-        if let Some(answer) = &answer {
+        if let Some(answer) = &write.answer {
             group.answers.insert(answer.key.clone(), answer.clone());
         }
-        if commit.is_some() || answer.is_some() {
-            group.writes.push(Write { commit, answer, ..Write::default() });
+        if write.commit.is_some() || write.answer.is_some() {
+            group.writes.push(write);
         }
         Ok(Committed { result, revision })
     }

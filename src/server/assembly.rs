@@ -28,7 +28,7 @@ use crate::{
     config::{self, Auth, Config, ConfigError, Limits},
     dev::{DevError, DevFolder},
     domain::audit::{Actor, Event},
-    grpc::{self, Routes, watch::Streams},
+    grpc::{self, Routes, TransferLimits, watch::Streams},
     registry::{
         self, AuditRetention, Registry, Retention, log::TailLimits, replicas::ReplicaOptions,
     },
@@ -232,6 +232,12 @@ impl Assembly {
             max_watch_streams_per_subject: self.limits.max_watch_streams_per_subject,
             max_scans_per_subject: self.limits.max_scans_per_subject,
             max_scan_wait: self.limits.max_scan_wait,
+            transfers: TransferLimits {
+                max_backups: self.limits.max_backups,
+                patience: self.limits.transfer_patience,
+                max_restore_bytes: self.limits.max_restore_bytes,
+                max_restore_changes: self.limits.max_restore_changes,
+            },
         };
         let standing =
             StreamStanding::new(self.verifier.clone(), self.incidents.clone(), shutdown.clone());

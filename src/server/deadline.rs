@@ -23,15 +23,19 @@ use crate::{grpc::call::CallDeadline, service::CallService};
 /// The header in which a client says how long it will wait.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
+const RESTORE: &str = "/xmpp.federation.v1.MaintenanceService/Restore";
+
 /// Answers DEADLINE_EXCEEDED to a call that has not begun to answer when its time is up: the
 /// client's `grpc-timeout` or, without one, the default, and never more than the cap.
 ///
-/// A response that has begun, a stream above all, is bound by the client's own deadline alone.
+/// A response that has begun, a stream above all, is bound by the client's own deadline alone. A
+/// restore, which answers once all of its stream has come, has a cap of its own.
 #[derive(Clone, Debug)]
 pub struct Deadline<S> {
     inner: S,
     default: Duration,
     cap: Duration,
+    cap_of_restores: Duration,
 }
 
 /// A response that ends with DEADLINE_EXCEEDED when the client's time is up, if he set one.
@@ -53,7 +57,23 @@ struct TimeLimit {
 impl<S> Deadline<S> {
     /// `default` is for calls whose client sets no deadline.
     pub const fn new(inner: S, default: Duration, cap: Duration) -> Self {
-        Self { inner, default, cap }
+        Self { inner, default, cap, cap_of_restores: cap }
+    }
+
+    /// The longest that a restore may take, which is also what it may without a client's deadline.
+    #[must_use]
+    pub fn with_restores(mut self, cap_of_restores: Duration) -> Self {
+        self.cap_of_restores = cap_of_restores;
+        self
+    }
+
+    /// How long the call at `path` may take whose client asked for this.
+    fn allowed(&self, path: &str, asked: Option<Duration>) -> Duration {
+        let (default, cap) = match path {
+            RESTORE => (self.cap_of_restores, self.cap_of_restores),
+            _ => (self.default, self.cap),
+        };
+        asked.unwrap_or(default).min(cap)
     }
 }
 
@@ -68,7 +88,7 @@ impl<S: CallService<Body, Body: ResponseBody>> CallService<Body> for Deadline<S>
         let Ok(asked) = client_timeout(request.headers()) else {
             return Either::Left(ready(Refusal::BadDeadline.response()));
         };
-        let allowed = asked.unwrap_or(self.default).min(self.cap);
+        let allowed = self.allowed(request.uri().path(), asked);
         request.extensions_mut().insert(CallDeadline(started + allowed));
         let answer = timeout_at(started + allowed, self.inner.call(request));
         Either::Right(answer.map(move |answer| match answer {

@@ -66,6 +66,7 @@ where
 {
     let service = Concurrency::new(service, limits.max_concurrent_requests);
     let service =
-        Deadline::new(service, limits.default_request_timeout, limits.max_request_timeout);
+        Deadline::new(service, limits.default_request_timeout, limits.max_request_timeout)
+            .with_restores(limits.max_restore_time);
     Telemetry::new(GrpcOnly::new(CatchPanic::new(service)))
 }

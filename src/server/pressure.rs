@@ -248,13 +248,8 @@ impl Arrival {
 
 impl TurnedAway {
     /// What its client is told, when it is time.
-<<<<<<< HEAD
-    pub async fn response(self) -> Response<Body> {
-        if let Some(held) = self.0 {
-=======
     pub async fn response<B: Default>(self) -> Response<B> {
-        if let Some(_held) = self.0 {
->>>>>>> main
+        if let Some(held) = self.0 {
             // In a box: every call would carry the room for it.
             Box::pin(sleep(held.time())).await;
         }

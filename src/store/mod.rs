@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::domain::{
     AllowedPartner, DomainName, Revision,
     audit::{Actor, AuditEntry, Chain},
+    backup::Restored,
     replica::{Replica, ReplicaId},
     revocation::Revocation,
     role::Role,
@@ -28,8 +29,8 @@ use crate::domain::{
 pub enum Change {
     /// A partner. A deleted one is there with its `delete_time`.
     Partner {
-        /// What was under its name: as it was, or a deleted partner with another uid; `None` if
-        /// there was nothing.
+        /// What was under its name: as it was, or a partner with another uid, deleted unless a
+        /// restore took its place; `None` if there was nothing.
         before: Option<Arc<AllowedPartner>>,
         /// As it is.
         after: Arc<AllowedPartner>,
@@ -108,6 +109,8 @@ pub enum AnswerResult {
     Role(Option<Arc<Role>>),
     /// A revocation; `None` for one that was taken back.
     Revocation(Option<Arc<Revocation>>),
+    /// What a restore did.
+    Restored(Restored),
 }
 
 /// What becomes of a replica. Replicas are no part of the log: they change without a revision.
@@ -119,12 +122,13 @@ pub enum ReplicaWrite {
     Forget(ReplicaId),
 }
 
-/// What is written together: a commit with its audit entry, an answer to keep, replicas.
+/// What is written together: a commit with its audit entries, an answer to keep, replicas.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Write {
-    /// The commit; `None` when only an answer is kept, because the request changed nothing.
+    /// The commit and its audit entry; `None` when only an answer is kept, because the request
+    /// changed nothing.
     pub commit: Option<(Commit, AuditEntry)>,
-    /// Audit entries of no commit, after that of the commit.
+    /// Audit entries after that: of the same commit, if it is too large for one, and of no commit.
     pub entries: Vec<AuditEntry>,
     /// The answer to keep.
     pub answer: Option<Answer>,

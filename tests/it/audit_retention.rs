@@ -97,6 +97,7 @@ fn registry(store: &Path, retention: AuditRetention) -> (Registry, Arc<SledStore
         local_domains: BTreeSet::new(),
         audit_key: SigningKey::generate(),
         write_queue_length: 16,
+        write_queue_share: 16,
         retained_listings: 1,
         listing_ttl: Duration::from_secs(60),
         retention: Retention { max_age: Duration::from_secs(86_400), max_commits: 1_000 },

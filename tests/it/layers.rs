@@ -60,7 +60,7 @@ const ROOMS: &[Room] = &[
     room("proto", &[], &["tokio", "sled"]),
     room("grpc", &["proto", "domain", "auth", "registry", "service", "telemetry"], &["sled"]),
     room("client", &["proto", "domain"], &["sled"]),
-    room("cli", &["proto", "domain", "client"], &["sled"]),
+    room("cli", &["proto", "domain", "client", "files"], &["sled"]),
     room("agent", &["proto", "domain", "client", "files", "systemd"], &["sled"]),
     room("files", &[], WIRE),
     room("service", &[], WIRE),

@@ -10,6 +10,7 @@ mod audit;
 mod audit_denials;
 mod audit_retention;
 mod audit_watch;
+mod backup;
 mod cli;
 mod cli_files;
 mod cli_roles;

@@ -9,6 +9,7 @@ use crate::{
             Actor, AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, Removal,
             ResourceChange, Verb, from_hex,
         },
+        backup::{Origin, Restored},
     },
     proto::v1::{AuditCheckpoint, AuditEntry as WireEntry, AuditRemoval, audit_entry as wire},
 };
@@ -109,6 +110,14 @@ fn event(entry: &WireEntry) -> Result<Event, String> {
             [changed] => Event::Replica(change(changed)?),
             _ => return Err("the change of the replica is missing, or not alone".into()),
         },
+        Kind::Backup => {
+            let backup = entry.backup.as_ref().ok_or("the backup is missing")?;
+            Event::Backup {
+                revision: Revision::new(number(backup.revision, "revision")?),
+                records: number(backup.record_count, "recordCount")?,
+            }
+        }
+        Kind::Restore => restore(entry.restore.as_ref().ok_or("the restore is missing")?)?,
         Kind::Unspecified => return Err("the kind is missing, or of a later version".into()),
     })
 }
@@ -141,6 +150,21 @@ fn refusal(refusal: &wire::Refusal) -> Result<Refusal, String> {
         first_time: moment(refusal.first_time.as_ref(), "firstTime")?,
         last_time: moment(refusal.last_time.as_ref(), "lastTime")?,
     })
+}
+
+fn restore(restore: &wire::Restore) -> Result<Event, String> {
+    let origin = Origin {
+        revision: Revision::new(number(restore.backup_revision, "backupRevision")?),
+        time: moment(restore.backup_time.as_ref(), "backupTime")?,
+        digest: digits(&restore.backup_digest, "backupDigest")?,
+    };
+    let restored = Restored {
+        created: number(restore.created_count, "createdCount")?,
+        updated: number(restore.updated_count, "updatedCount")?,
+        deleted: number(restore.deleted_count, "deletedCount")?,
+        unchanged: number(restore.unchanged_count, "unchangedCount")?,
+    };
+    Ok(Event::Restore { origin, restored })
 }
 
 fn moment(time: Option<&prost_types::Timestamp>, what: &str) -> Result<Timestamp, String> {

@@ -147,6 +147,20 @@ fn what(entry: &AuditEntry) -> String {
     if let Some(removed) = &entry.retention {
         return format!("removed {} entries, up to {}", removed.count, removed.sequence);
     }
+    if let Some(backup) = &entry.backup {
+        let records = backup.record_count;
+        return format!("backup of revision {}, {records} records", backup.revision);
+    }
+    if let Some(restore) = &entry.restore {
+        return format!(
+            "restored the backup of revision {} made at {}: {} created, {} updated, {} deleted",
+            restore.backup_revision,
+            time(restore.backup_time.as_ref()),
+            restore.created_count,
+            restore.updated_count,
+            restore.deleted_count
+        );
+    }
     let change = |change: &wire::Change| {
         let verb = enum_text(change.verb().as_str_name(), "VERB_");
         let fields: Vec<_> = change.fields.iter().map(|field| field.path.as_str()).collect();

@@ -252,6 +252,7 @@ mod tests {
     use crate::domain::{
         Revision,
         audit::{Actor, FieldChange, Refusal, ResourceChange, SigningKey, Verb},
+        backup::{Origin, Restored},
     };
 
     /// Ten entries of every kind, the fifth and the tenth of them checkpoints.
@@ -264,6 +265,8 @@ mod tests {
                 5 | 10 => Event::Checkpoint(key.sign(head, Timestamp::UNIX_EPOCH)),
                 3 => Event::LoginFailure(refusal()),
                 4 => Event::Denial(refusal()),
+                6 => Event::Backup { revision: Revision::new(5), records: 3 },
+                7 => Event::Restore { origin: origin(), restored: Restored::default() },
                 9 => Event::Stop,
                 _ => Event::Commit { changes: vec![change()] },
             };
@@ -291,6 +294,10 @@ mod tests {
         let mut walk = Walk::of_export(None, Vec::new())?;
         entries.into_iter().try_for_each(|entry| walk.step(entry))?;
         walk.end()
+    }
+
+    fn origin() -> Origin {
+        Origin { revision: Revision::new(5), time: Timestamp::UNIX_EPOCH, digest: [5; 32] }
     }
 
     fn refusal() -> Refusal {

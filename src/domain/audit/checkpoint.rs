@@ -93,7 +93,8 @@ impl SigningKey {
         Removal { last, count, time, public_key: self.public_key(), signature }
     }
 
-    fn signature(&self, message: &[u8]) -> [u8; 64] {
+    /// The signature over `message`, which begins with a context of its own.
+    pub(in crate::domain) fn signature(&self, message: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
         signature.copy_from_slice(self.0.sign(message).as_ref());
         signature
@@ -110,10 +111,17 @@ impl Checkpoint {
     /// Whether its key has signed it. Whose key that is, is for the reader to know.
     pub fn is_genuine(&self) -> bool {
         let Self { head, time, public_key, signature } = self;
-        UnparsedPublicKey::new(&ED25519, public_key)
-            .verify(&signed(*head, *time), signature)
-            .is_ok()
+        verifies(public_key, &signed(*head, *time), signature)
     }
+}
+
+/// Whether the key has signed `message`.
+pub(in crate::domain) fn verifies(
+    public_key: &PublicKey,
+    message: &[u8],
+    signature: &[u8; 64],
+) -> bool {
+    UnparsedPublicKey::new(&ED25519, public_key).verify(message, signature).is_ok()
 }
 
 fn signed(head: ChainHead, time: Timestamp) -> Vec<u8> {

@@ -21,7 +21,10 @@ pub use self::{
     checkpoint::{Checkpoint, PublicKey, SigningKey},
     removal::Removal,
 };
-use super::revision::Revision;
+use super::{
+    backup::{Origin, Restored},
+    revision::Revision,
+};
 
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
@@ -101,6 +104,17 @@ pub struct ResourceChange {
     pub fields: Vec<FieldChange>,
 }
 
+impl ResourceChange {
+    /// About how many bytes it takes on the wire.
+    pub fn weight(&self) -> usize {
+        let Self { resource, verb: _, fields } = self;
+        let fields = fields.iter().map(|FieldChange { field, before, after }| {
+            12 + field.len() + before.len() + after.len()
+        });
+        16 + resource.len() + fields.sum::<usize>()
+    }
+}
+
 /// Something that was refused, and how often: what is the same about all of them is one entry, so
 /// that nobody fills the disk by being refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +162,20 @@ pub enum Event {
     Retention(Removal),
     /// The id of a replica was bound to a subject, or freed.
     Replica(ResourceChange),
+    /// Somebody was given a backup, or part of one.
+    Backup {
+        /// The revision that it was of.
+        revision: Revision,
+        /// The records in it.
+        records: u64,
+    },
+    /// A backup was restored. Its commit is told before this.
+    Restore {
+        /// Which backup.
+        origin: Origin,
+        /// What that came to.
+        restored: Restored,
+    },
 }
 
 impl Event {
@@ -162,6 +190,8 @@ impl Event {
             Self::Checkpoint(_) => "checkpoint",
             Self::Retention(_) => "retention",
             Self::Replica(_) => "replica",
+            Self::Backup { .. } => "backup",
+            Self::Restore { .. } => "restore",
         }
     }
 
@@ -175,7 +205,9 @@ impl Event {
             | Self::Start { .. }
             | Self::Stop
             | Self::Checkpoint(_)
-            | Self::Retention(_) => &[],
+            | Self::Retention(_)
+            | Self::Backup { .. }
+            | Self::Restore { .. } => &[],
         }
     }
 }
@@ -246,6 +278,12 @@ impl AuditEntry {
         entry
     }
 
+    /// About how many bytes it takes in memory and on the wire, by what can be long in it.
+    pub fn weight(&self) -> usize {
+        let changes = self.event.changes().iter().map(ResourceChange::weight);
+        1_024 + self.actor.reason.len() + changes.sum::<usize>()
+    }
+
     /// The end of the chain once this entry is in it.
     pub const fn head(&self) -> ChainHead {
         ChainHead { sequence: self.sequence, hash: self.hash }
@@ -254,16 +292,6 @@ impl AuditEntry {
     /// The end of the chain before this entry was in it.
     pub const fn previous(&self) -> ChainHead {
         ChainHead { sequence: self.sequence.saturating_sub(1), hash: self.previous_hash }
-    }
-
-    /// About how many bytes it takes in memory and on the wire.
-    pub fn weight(&self) -> usize {
-        const SMALL: usize = 512;
-        let fields = self.event.changes().iter().flat_map(|change| &change.fields);
-        fields.fold(SMALL + 64 * self.event.changes().len(), |sum, field| {
-            let FieldChange { field, before, after } = field;
-            sum + 64 + field.len() + before.len() + after.len()
-        })
     }
 
     /// Whether the entry is what it was when it was made.
@@ -311,6 +339,11 @@ impl AuditEntry {
                 add(signature);
             }
             Event::Replica(change) => add_changes(std::slice::from_ref(change), &mut add),
+            Event::Backup { revision, records } => {
+                add(&revision.get().to_be_bytes());
+                add(&records.to_be_bytes());
+            }
+            Event::Restore { origin, restored } => add_restore(origin, restored, &mut add),
         }
         let mut hash = Hash::default();
         hash.copy_from_slice(digest.finish().as_ref());
@@ -349,6 +382,17 @@ fn add_refusal(refusal: &Refusal, add: &mut impl FnMut(&[u8])) {
     add(&count.to_be_bytes());
     for time in [first_time, last_time] {
         add(&time.as_nanosecond().to_be_bytes());
+    }
+}
+
+fn add_restore(origin: &Origin, restored: &Restored, add: &mut impl FnMut(&[u8])) {
+    let Origin { revision, time, digest } = origin;
+    let Restored { created, updated, deleted, unchanged } = restored;
+    add(&revision.get().to_be_bytes());
+    add(&time.as_nanosecond().to_be_bytes());
+    add(digest);
+    for count in [created, updated, deleted, unchanged] {
+        add(&count.to_be_bytes());
     }
 }
 

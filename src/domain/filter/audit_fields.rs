@@ -16,6 +16,8 @@ const KINDS: EnumNames = EnumNames {
         "CHECKPOINT",
         "RETENTION",
         "REPLICA",
+        "BACKUP",
+        "RESTORE",
     ],
 };
 
@@ -29,6 +31,8 @@ const fn kind(event: &Event) -> u8 {
         Event::Checkpoint(_) => 5,
         Event::Retention(_) => 6,
         Event::Replica(_) => 7,
+        Event::Backup { .. } => 8,
+        Event::Restore { .. } => 9,
     }
 }
 

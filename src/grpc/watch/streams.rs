@@ -120,6 +120,10 @@ impl Streams {
         Ok(self.stream(feed))
     }
 
+    pub(in crate::grpc) const fn standing(&self) -> &Arc<dyn Standing> {
+        &self.standing
+    }
+
     fn stream<S: Source>(
         &self,
         feed: Feed<S>,

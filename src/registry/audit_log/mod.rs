@@ -12,6 +12,7 @@ pub use self::{retention::AuditRetention, verify::Verification, watch::AuditWatc
 
 use super::{
     Committed, Error, Kind, Registry, Snapshot,
+    listing::MAX_PAGE_BYTES,
     pages::{PageToken, query_digest},
 };
 use crate::{
@@ -150,9 +151,9 @@ impl Registry {
             text => PageToken::decode(text, digest)?.after.parse().unwrap_or(0),
         };
         let snapshot = self.snapshot();
-        let mut entries = Vec::new();
-        let mut looked_at = 0;
-        while looked_at < MOST_LOOKED_AT && entries.len() < query.page_size {
+        let mut entries: Vec<AuditEntry> = Vec::new();
+        let (mut looked_at, mut weight, mut full) = (0, 0, false);
+        while looked_at < MOST_LOOKED_AT && !full {
             let block = match self.block(place, oldest, query.newest_first) {
                 // They went while they were being read.
                 Err(StoreError::AuditCompacted { oldest: now }) => {
@@ -165,13 +166,22 @@ impl Registry {
                 return Ok(AuditPage { entries, next: None, revision: snapshot.revision() });
             }
             for entry in block {
-                if entries.len() == query.page_size {
+                let found =
+                    is_visible(&entry, permit.reach(), &snapshot) && query.filter.matches(&entry);
+                let heavier = weight + entry.weight();
+                if found && !entries.is_empty() && heavier > MAX_PAGE_BYTES {
+                    full = true;
                     break;
                 }
                 place = entry.sequence;
                 looked_at += 1;
-                if is_visible(&entry, permit.reach(), &snapshot) && query.filter.matches(&entry) {
+                if found {
+                    weight = heavier;
                     entries.push(entry);
+                    full = entries.len() == query.page_size;
+                    if full {
+                        break;
+                    }
                 }
             }
         }

@@ -65,7 +65,7 @@ impl Registry {
     /// the writer takes nothing now; [`Kind::Internal`] if the audit cannot be read, or does not
     /// verify. Nothing is removed any more then.
     pub async fn compact_audit(&self) -> Result<u64, Error> {
-        let (retention, signer) = (self.audit_retention, self.audit_key);
+        let (retention, signer) = (self.audit_retention, self.audit_key.public_key());
         if retention == AuditRetention::default() || self.audit_halted.0.load(Ordering::Relaxed) {
             return Ok(0);
         }

@@ -49,7 +49,7 @@ impl Registry {
         kept: &[Checkpoint],
     ) -> Result<Verification, Error> {
         let revision = self.revision();
-        let public_key = self.audit_key;
+        let public_key = self.audit_key.public_key();
         // Whenever retention overtakes the walk, the chain begins later than before.
         loop {
             let chain = self.store.audit();

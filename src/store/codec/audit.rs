@@ -14,6 +14,7 @@ use crate::domain::{
         AuditEntry, ChainHead, Checkpoint, Event, FieldChange, Refusal, Removal, ResourceChange,
         Verb,
     },
+    backup::{Origin, Restored},
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -43,10 +44,47 @@ struct StoredAuditEntry {
     stop: bool,
     #[prost(message, optional, tag = "12")]
     checkpoint: Option<StoredCheckpoint>,
+    #[prost(message, optional, tag = "13")]
+    backup: Option<StoredBackup>,
+    #[prost(message, optional, tag = "14")]
+    restore: Option<StoredRestore>,
     #[prost(message, optional, tag = "30")]
     retention: Option<StoredRemoval>,
     #[prost(message, optional, tag = "31")]
     replica: Option<StoredResourceChange>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredBackup {
+    #[prost(uint64, tag = "1")]
+    revision: u64,
+    #[prost(uint64, tag = "2")]
+    records: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredRestore {
+    #[prost(uint64, tag = "1")]
+    revision: u64,
+    #[prost(message, optional, tag = "2")]
+    time: Option<StoredTime>,
+    #[prost(bytes = "vec", tag = "3")]
+    digest: Vec<u8>,
+    #[prost(message, optional, tag = "4")]
+    restored: Option<StoredRestored>,
+}
+
+/// What a restore did.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct StoredRestored {
+    #[prost(uint64, tag = "1")]
+    created: u64,
+    #[prost(uint64, tag = "2")]
+    updated: u64,
+    #[prost(uint64, tag = "3")]
+    deleted: u64,
+    #[prost(uint64, tag = "4")]
+    unchanged: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -144,6 +182,12 @@ impl Stored for AuditEntry {
             Event::Checkpoint(checkpoint) => stored.checkpoint = Some(checkpoint.into()),
             Event::Retention(removal) => stored.retention = Some(removal.into()),
             Event::Replica(change) => stored.replica = Some(change.into()),
+            Event::Backup { revision, records } => {
+                stored.backup = Some(StoredBackup { revision: revision.get(), records: *records });
+            }
+            Event::Restore { origin, restored } => {
+                stored.restore = Some(StoredRestore::of(origin, restored));
+            }
         }
         stored.encode_to_vec()
     }
@@ -164,6 +208,8 @@ impl Stored for AuditEntry {
             checkpoint,
             retention,
             replica,
+            backup,
+            restore,
         } = message(payload)?;
         // At most one of them is there; a commit is what has none.
         let mut told = [
@@ -174,6 +220,8 @@ impl Stored for AuditEntry {
             checkpoint.map(|checkpoint| checkpoint.try_into().map(Event::Checkpoint)),
             retention.map(|removal| removal.try_into().map(Event::Retention)),
             replica.map(|change| change.try_into().map(Event::Replica)),
+            backup.map(|backup| Ok(backup.into_event())),
+            restore.map(StoredRestore::into_event),
         ]
         .into_iter()
         .flatten();
@@ -196,6 +244,46 @@ impl Stored for AuditEntry {
             previous_hash: array(&previous_hash, "previous hash")?,
             hash: array(&hash, "hash")?,
         })
+    }
+}
+
+impl StoredBackup {
+    const fn into_event(self) -> Event {
+        Event::Backup { revision: Revision::new(self.revision), records: self.records }
+    }
+}
+
+impl StoredRestore {
+    fn of(Origin { revision, time, digest }: &Origin, restored: &Restored) -> Self {
+        Self {
+            revision: revision.get(),
+            time: Some((*time).into()),
+            digest: digest.to_vec(),
+            restored: Some(restored.into()),
+        }
+    }
+
+    fn into_event(self) -> Result<Event, Damage> {
+        let Self { revision, time, digest, restored } = self;
+        let origin = Origin {
+            revision: Revision::new(revision),
+            time: time::required(time, "time of the backup")?,
+            digest: array(&digest, "digest")?,
+        };
+        let restored = restored.ok_or_else(|| Damage::missing("counts"))?.into();
+        Ok(Event::Restore { origin, restored })
+    }
+}
+
+impl From<&Restored> for StoredRestored {
+    fn from(&Restored { created, updated, deleted, unchanged }: &Restored) -> Self {
+        Self { created, updated, deleted, unchanged }
+    }
+}
+
+impl From<StoredRestored> for Restored {
+    fn from(StoredRestored { created, updated, deleted, unchanged }: StoredRestored) -> Self {
+        Self { created, updated, deleted, unchanged }
     }
 }
 

@@ -6,7 +6,9 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use super::{
-    Damage, Kind, Stored, Texts, array, message,
+    Damage, Kind, Stored, Texts, array,
+    audit::StoredRestored,
+    message,
     revocation::StoredRevocation,
     role::StoredRole,
     settings::StoredSettings,
@@ -86,6 +88,8 @@ struct StoredAnswer {
     role: Option<StoredAnswerRole>,
     #[prost(message, optional, tag = "10")]
     revocation: Option<StoredAnswerRevocation>,
+    #[prost(message, optional, tag = "11")]
+    restored: Option<StoredRestored>,
 }
 
 /// The revocation in an answer, which may be nothing.
@@ -164,6 +168,7 @@ impl Stored for Answer {
                 let revocation = revocation.as_deref().map(Into::into);
                 stored.revocation = Some(StoredAnswerRevocation { revocation });
             }
+            AnswerResult::Restored(restored) => stored.restored = Some(restored.into()),
         }
         stored.encode_to_vec()
     }
@@ -180,18 +185,20 @@ impl Stored for Answer {
             partners,
             role,
             revocation,
+            restored,
         } = message(payload)?;
-        let result = match (settings, role, revocation) {
-            (Some(settings), None, None) => {
+        let result = match (settings, role, revocation, restored) {
+            (Some(settings), None, None, None) => {
                 AnswerResult::Settings(Arc::new(settings.into_settings(texts)?))
             }
-            (None, Some(StoredAnswerRole { role }), None) => {
+            (None, Some(StoredAnswerRole { role }), None, None) => {
                 AnswerResult::Role(optional_role(role, texts)?)
             }
-            (None, None, Some(StoredAnswerRevocation { revocation })) => {
+            (None, None, Some(StoredAnswerRevocation { revocation }), None) => {
                 AnswerResult::Revocation(optional_revocation(revocation, texts)?)
             }
-            (None, None, None) => AnswerResult::Partners(
+            (None, None, None, Some(restored)) => AnswerResult::Restored(restored.into()),
+            (None, None, None, None) => AnswerResult::Partners(
                 partners
                     .into_iter()
                     .map(|item| optional_partner(item.partner, texts))

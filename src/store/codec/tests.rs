@@ -12,6 +12,7 @@ use crate::{
     domain::{
         AllowedPartner, DomainName, Revision, Terms,
         audit::{Actor, AuditEntry, ChainHead, Event, FieldChange, ResourceChange, Verb},
+        backup::Restored,
         negotiation::Negotiation,
         partner::PartnerType,
         replica::Replica,
@@ -416,7 +417,10 @@ fn answers() -> impl Strategy<Value = Answer> {
         let revocation = id.map(|id| Arc::new(revocation(id.into(), Revision::new(1))));
         AnswerResult::Revocation(revocation)
     });
-    let result = prop_oneof![of_partners, of_settings, of_role, of_revocation];
+    let of_restore = any::<[u64; 4]>().prop_map(|[created, updated, deleted, unchanged]| {
+        AnswerResult::Restored(Restored { created, updated, deleted, unchanged })
+    });
+    let result = prop_oneof![of_partners, of_settings, of_role, of_revocation, of_restore];
     (key, any::<[u8; 32]>(), times(), any::<u64>(), result).prop_map(
         |(key, fingerprint, expire_time, revision, result)| Answer {
             key,

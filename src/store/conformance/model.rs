@@ -16,6 +16,7 @@ use crate::{
             Actor, AuditEntry, Chain, ChainHead, Event, FieldChange, Refusal, ResourceChange,
             SigningKey, Verb,
         },
+        backup::{self, Restored},
         mask::TermField,
         negotiation::Negotiation,
         partner::PartnerType,
@@ -415,6 +416,11 @@ pub fn events(head: ChainHead) -> Vec<Event> {
             }],
         }),
         Event::Stop,
+        Event::Backup { revision: Revision::new(4), records: 9 },
+        Event::Restore {
+            origin: backup::Origin { revision: Revision::new(4), time: time(4), digest: [4; 32] },
+            restored: Restored { created: 1, updated: 2, deleted: 3, unchanged: 4 },
+        },
     ]
 }
 

@@ -202,9 +202,10 @@ fn seen_of(answer: &store::Answer) -> Vec<Seen> {
         AnswerResult::Partners(partners) => {
             partners.iter().flatten().map(|partner| Seen::stored(partner)).collect()
         }
-        AnswerResult::Settings(_) | AnswerResult::Role(_) | AnswerResult::Revocation(_) => {
-            Vec::new()
-        }
+        AnswerResult::Settings(_)
+        | AnswerResult::Role(_)
+        | AnswerResult::Revocation(_)
+        | AnswerResult::Restored(_) => Vec::new(),
     }
 }
 

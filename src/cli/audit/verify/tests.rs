@@ -10,6 +10,7 @@ use crate::{
             Actor, AuditEntry as Entry, Checkpoint, Event, FieldChange, Refusal, ResourceChange,
             SigningKey, Verb,
         },
+        backup::{Origin, Restored},
     },
     proto::v1::{AuditRemoval, audit_entry as wire},
 };
@@ -40,8 +41,10 @@ fn chain() -> Vec<Entry> {
         first_time: time(1),
         last_time: time(2),
     };
+    let origin = Origin { revision: Revision::new(6), time: time(3), digest: [0x5a; 32] };
+    let restored = Restored { created: 1, updated: 2, deleted: 3, unchanged: 4 };
     let mut entries: Vec<Entry> = Vec::new();
-    for number in 1..=8 {
+    for number in 1..=10 {
         let head = entries.last().map(Entry::head).unwrap_or_default();
         let event = match number {
             1 => Event::Start { version: "1.0.0".into() },
@@ -51,7 +54,9 @@ fn chain() -> Vec<Entry> {
             5 => Event::Replica(change("replicas/one", Verb::Delete)),
             6 => Event::Retention(key.sign_removal(head, entries[1].head(), 2, time(6))),
             7 => Event::Stop,
-            _ => Event::Checkpoint(key.sign(head, time(8))),
+            8 => Event::Backup { revision: Revision::new(6), records: 4 },
+            9 => Event::Restore { origin, restored },
+            _ => Event::Checkpoint(key.sign(head, time(10))),
         };
         let actor = Actor { subject: "jo".into(), ..Actor::service("ticket 17") };
         entries.push(Entry::after(head, time(number), actor, Revision::new(7), event));
@@ -143,6 +148,26 @@ fn exported(entry: &Entry) -> String {
             wire::Kind::Retention
         }
         Event::Replica(_) => wire::Kind::Replica,
+        Event::Backup { revision, records } => {
+            message.backup =
+                Some(wire::Backup { revision: revision.as_i64(), record_count: number(*records) });
+            wire::Kind::Backup
+        }
+        Event::Restore {
+            origin: Origin { revision, time, digest },
+            restored: Restored { created, updated, deleted, unchanged },
+        } => {
+            message.restore = Some(wire::Restore {
+                backup_revision: revision.as_i64(),
+                backup_time: stamp(*time),
+                backup_digest: hex(digest),
+                created_count: number(*created),
+                updated_count: number(*updated),
+                deleted_count: number(*deleted),
+                unchanged_count: number(*unchanged),
+            });
+            wire::Kind::Restore
+        }
     };
     message.kind = kind.into();
     serde_json::to_string(&Json(&message)).unwrap() + "\n"
@@ -151,7 +176,7 @@ fn exported(entry: &Entry) -> String {
 /// Whether an export is taken for whole.
 fn passes(export: &[u8]) -> bool {
     let walk = Walk::of_export(None, Vec::new()).unwrap();
-    matches!(walk_on(export, walk), Ok(Ok(walk)) if walk.clone().end().is_ok() && walk.length() == 8)
+    matches!(walk_on(export, walk), Ok(Ok(walk)) if walk.clone().end().is_ok() && walk.length() == 10)
 }
 
 #[test]
