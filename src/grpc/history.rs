@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
     parse::{self, Broken, complete},
     partner_requests::given,
     partners::{Partners, permit, single},
-    status,
+    turns::off_thread,
 };
 use crate::{
     auth::{
@@ -109,16 +108,7 @@ impl Partners {
     ) -> Result<T, Status> {
         let turn = self.turns.take(caller).await?;
         let registry = Arc::clone(&self.registry);
-        let (reply, answer) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let found = walk(&registry, &|| !reply.is_closed());
-            // Fails only if nobody waits.
-            let _ = reply.send(found);
-        });
-        let found =
-            answer.await.map_err(|_| status::internal("a walk through the log panicked"))?;
-        Ok(found?)
+        Ok(off_thread(turn, move |waiting| walk(&registry, waiting)).await??)
     }
 }
 

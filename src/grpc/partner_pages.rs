@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -15,11 +14,12 @@ use super::{
     partners::Partners,
     read_mask::ReadMask,
     status,
+    turns::off_thread,
 };
 use crate::{
     auth::permit::{ListPartners, Purpose},
     proto::v1 as pb,
-    registry::{Registry, listing::Page},
+    registry::{Error, listing::Page},
 };
 
 /// A listing that looks at more partners than this leaves the thread that serves other calls.
@@ -43,11 +43,12 @@ impl Partners {
         let scans = !query.filter.is_empty() || !query.order.is_by_name();
         let (message, revision) = if scans && self.registry.scan_length() > SCAN_IN_PLACE {
             let turn = self.turns.take(&begun.call.caller).await?;
-            let find = move |registry: &Registry| {
+            let registry = Arc::clone(&self.registry);
+            let found = off_thread(turn, move |_| {
                 let page = registry.list(&permit, &query)?;
-                Ok((written(&page, &shown), page.revision))
-            };
-            off_thread(&self.registry, turn, find).await?
+                Ok::<_, Error>((written(&page, &shown), page.revision))
+            });
+            found.await??
         } else {
             let page = self.registry.list(&permit, &query)?;
             let revision = page.revision;
@@ -56,31 +57,12 @@ impl Partners {
             } else {
                 let turn = self.pages.clone().acquire_owned().await;
                 let turn = turn.map_err(|_| status::draining())?;
-                let write = move |_: &Registry| Ok(written(&page, &shown));
-                off_thread(&self.registry, turn, write).await?
+                off_thread(turn, move |_| written(&page, &shown)).await?
             };
             (message, revision)
         };
         Ok(begun.response(message, revision))
     }
-}
-
-/// Does `work` on a thread that serves no calls, and keeps `turn` until it is done. What nobody
-/// waits for any more is not begun; what has begun is soon over.
-async fn off_thread<T: Send + 'static>(
-    registry: &Arc<Registry>,
-    turn: impl Send + 'static,
-    work: impl FnOnce(&Registry) -> Result<T, Status> + Send + 'static,
-) -> Result<T, Status> {
-    let registry = Arc::clone(registry);
-    let (reply, answer) = oneshot::channel();
-    tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        if !reply.is_closed() {
-            let _ = reply.send(work(&registry));
-        }
-    });
-    answer.await.map_err(|_| status::internal("a listing panicked"))?
 }
 
 /// The response, with its partners ready to be sent.

@@ -8,15 +8,18 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 use tonic::Status;
 
 use super::status;
-use crate::auth::{
-    Caller,
-    shares::{Share, Shares},
+use crate::{
+    auth::{
+        Caller,
+        shares::{Share, Shares},
+    },
+    registry::history::Waiting,
 };
 
 /// The queues for subjects; a subject's share says which is his.
@@ -73,4 +76,27 @@ impl Turns {
             Err(_elapsed) => Err(status::scan_waited("limits.max_scan_wait", self.longest_wait)),
         }
     }
+}
+
+/// Does `work` on a thread that serves no calls, and keeps `turn` until it is done. What nobody
+/// waits for any more is not begun; work that takes long asks whether somebody still does.
+///
+/// # Errors
+/// INTERNAL if it panics.
+pub(super) async fn off_thread<T: Send + 'static>(
+    turn: impl Send + 'static,
+    work: impl FnOnce(Waiting<'_>) -> T + Send + 'static,
+) -> Result<T, Status> {
+    let (reply, answer) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        if reply.is_closed() {
+            return;
+        }
+        let done = work(&|| !reply.is_closed());
+        // Before the answer: who has that may come for his next turn.
+        drop(turn);
+        // Fails only if nobody waits.
+        let _ = reply.send(done);
+    });
+    answer.await.map_err(|_| status::internal("a scan panicked"))
 }

@@ -265,7 +265,7 @@ impl Held {
 
     fn time(&self) -> Duration {
         let dice = u64::from(self.0.pressure.dice.fetch_add(STRIDE, Relaxed));
-        Duration::from_millis(HOLD + (dice * HOLD_SPREAD >> 32))
+        Duration::from_millis(HOLD + ((dice * HOLD_SPREAD) >> 32))
     }
 }
 

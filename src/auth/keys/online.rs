@@ -236,8 +236,10 @@ impl Online {
         let FetchLimits { unknown_key_interval, unknown_key_wait, .. } = self.limits;
         let mut awaited = None;
         self.rounds.send_if_modified(|rounds| {
+            let was_asked = rounds.asked;
             awaited = rounds.awaited(join, Instant::now(), unknown_key_interval);
-            if rounds.asked {
+            // Once: a second bell would be heard after the round, and begin another.
+            if rounds.asked && !was_asked {
                 self.wake.notify_one();
             }
             // Nothing that anybody waits for.
