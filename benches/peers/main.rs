@@ -32,7 +32,7 @@ use std::{env, process::ExitCode, time::Duration};
 
 use echo::Tuning;
 use report::{Report, Turns};
-use server::Contestant;
+use server::{Contestant, Name};
 use tokio::runtime::Builder;
 
 /// How much is measured.
@@ -54,16 +54,17 @@ fn main() -> ExitCode {
     let runtime = |mut builder: Builder| {
         builder.enable_all().build().expect("the system lets a process start threads")
     };
-    let effort = match arguments.as_slice() {
-        [] => WHOLE,
-        ["quick"] => QUICK,
+    let (effort, others) = match arguments.as_slice() {
+        [] => (WHOLE, None),
+        ["quick"] => (QUICK, None),
+        ["against", programs @ ..] if !programs.is_empty() => (WHOLE, Some(programs)),
         ["echo", tuning, partner, keys] => {
             let tuning = Tuning::named(tuning).expect("this program started itself");
             let runtime = runtime(tuning.runtime());
             return runtime.block_on(echo::serve(tuning, partner, keys));
         }
         _ => {
-            eprintln!("say `quick`, or nothing");
+            eprintln!("say `quick`, `against` and one or more builds of partnerd, or nothing");
             return ExitCode::FAILURE;
         }
     };
@@ -72,7 +73,12 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     server::pin_generator();
-    let report = runtime(Builder::new_multi_thread()).block_on(measured(effort));
+    let runtime = runtime(Builder::new_multi_thread());
+    if let Some(programs) = others {
+        println!("{}", runtime.block_on(compared(effort, programs)));
+        return ExitCode::SUCCESS;
+    }
+    let report = runtime.block_on(measured(effort));
     println!("{report}");
     let whole = effort.rounds == WHOLE.rounds;
     report.figures(whole).leave("peers");
@@ -82,6 +88,19 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// This build beside others of partnerd.
+async fn compared(effort: Effort, programs: &[&str]) -> Report {
+    let mut contestants = vec![partnerd_server::start(false).await];
+    for program in programs {
+        let who = Name::Build(String::from(*program).leak());
+        contestants.push(partnerd_server::start_build(who, program, false).await);
+    }
+    let mut report = Report::new(effort);
+    drive_reads(&contestants, effort, &mut report.reads);
+    drive_writes(&contestants, effort, &mut report.writes).await;
+    report
+}
+
 async fn measured(effort: Effort) -> Report {
     let mut report = Report::new(effort);
     let secure = secure_contestants().await;
@@ -89,15 +108,7 @@ async fn measured(effort: Effort) -> Report {
     drop(secure);
     let contestants = contestants(&mut report).await;
     drive_reads(&contestants, effort, &mut report.reads);
-    for shape in writes::SHAPES {
-        for _ in 0..effort.rounds {
-            for contestant in contestants.iter().filter(|contestant| contestant.write.is_some()) {
-                let turn = writes::drive(contestant, shape, effort.turn).await;
-                eprintln!("{shape}: {}: {:.0} writes/s", contestant.name.title(), turn.per_second);
-                report.writes.add(shape, contestant.name, turn);
-            }
-        }
-    }
+    drive_writes(&contestants, effort, &mut report.writes).await;
     report
 }
 
@@ -107,6 +118,18 @@ fn drive_reads(contestants: &[Contestant], effort: Effort, turns: &mut Turns) {
             for contestant in contestants {
                 let turn = reads::drive(contestant, shape, effort.turn);
                 eprintln!("{shape}: {}: {:.0} reads/s", contestant.name.title(), turn.per_second);
+                turns.add(shape, contestant.name, turn);
+            }
+        }
+    }
+}
+
+async fn drive_writes(contestants: &[Contestant], effort: Effort, turns: &mut Turns) {
+    for shape in writes::SHAPES {
+        for _ in 0..effort.rounds {
+            for contestant in contestants.iter().filter(|contestant| contestant.write.is_some()) {
+                let turn = writes::drive(contestant, shape, effort.turn).await;
+                eprintln!("{shape}: {}: {:.0} writes/s", contestant.name.title(), turn.per_second);
                 turns.add(shape, contestant.name, turn);
             }
         }

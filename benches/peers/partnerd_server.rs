@@ -32,12 +32,17 @@ pub fn read_body() -> Vec<u8> {
     framed(&pb::GetAllowedPartnerRequest { name: name(1), ..Default::default() })
 }
 
-/// Starts it and fills it; then, if it is to speak TLS, starts it anew with it.
+/// Starts this build and fills it; then, if it is to speak TLS, starts it anew with it.
 pub async fn start(tls: bool) -> Contestant {
+    start_build(Name::Partnerd, env!("CARGO_BIN_EXE_partnerd"), tls).await
+}
+
+/// The same of any build.
+pub async fn start_build(who: Name, program: &str, tls: bool) -> Contestant {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let dev = DevFolder::open_or_create(&folder.path().join("keys"), Timestamp::now())
         .expect("the folder is empty");
-    let (mut process, mut address) = launched(folder.path(), &dev, false);
+    let (mut process, mut address) = launched(program, folder.path(), &dev, false);
     let token = dev
         .issue_token(&["admin"], "bench", SignedDuration::from_hours(24), Timestamp::now())
         .expect("the subject is valid");
@@ -52,7 +57,7 @@ pub async fn start(tls: bool) -> Contestant {
     let reply = client.get().await.encode_to_vec();
     if tls {
         drop(process);
-        (process, address) = launched(folder.path(), &dev, true);
+        (process, address) = launched(program, folder.path(), &dev, true);
     }
     Contestant {
         tls,
@@ -61,18 +66,18 @@ pub async fn start(tls: bool) -> Contestant {
         headers: vec![("authorization", authorization)],
         write: Some((UPDATE, update)),
         reply,
-        ..Contestant::new(Name::Partnerd, process, address).with_folder(folder)
+        ..Contestant::new(who, process, address).with_folder(folder)
     }
 }
 
 /// A server on the data that is there, or on none.
-fn launched(folder: &Path, dev: &DevFolder, tls: bool) -> (Process, SocketAddr) {
+fn launched(program: &str, folder: &Path, dev: &DevFolder, tls: bool) -> (Process, SocketAddr) {
     let address = server::free_address();
     let config = folder.join("partnerd.toml");
     fs::write(&config, configuration(&address.to_string(), folder, dev, tls))
         .expect("there is room for a file");
     let config = config.to_str().expect("a temporary folder has a path in UTF-8");
-    let process = Process::start(env!("CARGO_BIN_EXE_partnerd"), &["serve", "--config", config]);
+    let process = Process::start(program, &["serve", "--config", config]);
     server::wait_for(address);
     (process, address)
 }

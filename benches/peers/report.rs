@@ -124,8 +124,10 @@ impl fmt::Display for Report {
         }
         writeln!(f, "### Reads of one record: Get, or what is like it\n")?;
         write_table(f, &self.reads, &reads::SHAPES)?;
-        writeln!(f, "\n### The same over TLS\n")?;
-        write_table(f, &self.secure_reads, &reads::SHAPES)?;
+        if !self.secure_reads.0.is_empty() {
+            writeln!(f, "\n### The same over TLS\n")?;
+            write_table(f, &self.secure_reads, &reads::SHAPES)?;
+        }
         writeln!(f, "\n### Durable writes: Update of one field, or Put\n")?;
         write_table(f, &self.writes, &writes::SHAPES)
     }

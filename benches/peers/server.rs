@@ -24,6 +24,8 @@ pub enum Name {
     Etcd,
     /// etcd with tokens.
     EtcdJwt,
+    /// Another build of partnerd, by its path.
+    Build(&'static str),
 }
 
 /// The core of the server under load, and that of the generator.
@@ -92,6 +94,7 @@ impl Name {
     /// What the tables call it.
     pub const fn title(self) -> &'static str {
         match self {
+            Self::Build(program) => program,
             Self::Partnerd => "partnerd",
             Self::Echo => "bare tonic, defaults",
             Self::TunedEcho => "bare tonic, tuned",
@@ -103,6 +106,7 @@ impl Name {
     /// What its figures are called.
     pub const fn key(self) -> &'static str {
         match self {
+            Self::Build(program) => program,
             Self::Partnerd => "partnerd",
             Self::Echo => "default",
             Self::TunedEcho => "tuned",

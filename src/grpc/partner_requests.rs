@@ -98,11 +98,12 @@ impl Update {
             status::denied(denial, index.map(|index| ("index", index.to_string())))
         };
         let domain = target.domain.clone();
-        let permit = policy.permit_update(call, purpose, target).map_err(refuse)?;
+        // The creation first: to be refused that is a denial, whether there is a partner or not.
         let if_missing = match self.allow_missing {
             true => Some(policy.permit_domain(call, purpose, domain).map_err(refuse)?),
             false => None,
         };
+        let permit = policy.permit_update(call, purpose, target).map_err(refuse)?;
         let Self { change, etag, path, .. } = self;
         Ok(Some(UpdateItem { permit, if_missing, change, etag, path }))
     }

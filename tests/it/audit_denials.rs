@@ -78,6 +78,9 @@ async fn what_is_hidden_is_audited_as_denied_and_what_is_not_there_is_not() {
     not_found(audit.get_audit_entry(request).await.unwrap_err().code());
     // What he may not make is refused him, whether it is there or not.
     not_found(jo.create("new.example", owner()).await.unwrap_err().code());
+    let request = update("newer.example", &["owner"], owner());
+    let upsert = pb::UpdateAllowedPartnerRequest { allow_missing: true, ..request };
+    not_found(jo.update(upsert).await.unwrap_err().code());
     // Not there, for anybody.
     for absent in ["absent.contoso.com", "absent.example"] {
         not_found(jo.get(absent).await.unwrap_err().code());
@@ -91,7 +94,8 @@ async fn what_is_hidden_is_audited_as_denied_and_what_is_not_there_is_not() {
     let denials = list(&server.admin(), "kind = DENIAL").await;
     let hidden = |count| Some((count, "RESOURCE_NOT_FOUND".to_owned()));
     assert_eq!(refused(&denials, "allowedPartners.get"), hidden(3), "{denials:?}");
-    for permission in ["create", "delete", "update", "listRevisions"] {
+    assert_eq!(refused(&denials, "allowedPartners.create"), hidden(2), "{denials:?}");
+    for permission in ["delete", "update", "listRevisions"] {
         let permission = format!("allowedPartners.{permission}");
         assert_eq!(refused(&denials, &permission), hidden(1), "{permission}: {denials:?}");
     }
