@@ -20,6 +20,7 @@ mod owners;
 pub mod pages;
 pub mod partners;
 pub mod replicas;
+mod replies;
 pub mod restore;
 pub mod retention;
 pub mod revocations;

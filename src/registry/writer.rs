@@ -21,6 +21,7 @@ use super::{
     Current, Error, Kind, Options, Snapshot, audit,
     draft::{Draft, Outcome},
     log::{Entry, Mark},
+    replies::{Replies, Reply},
     retention,
 };
 use crate::{
@@ -68,8 +69,6 @@ pub struct Committed<T> {
 
 /// Decides a write on a draft. May be asked again on a later state.
 pub(super) type Work = Box<dyn Fn(&mut Draft<'_>) -> Result<AnswerResult, Error> + Send>;
-
-type Reply = oneshot::Sender<Result<Committed<AnswerResult>, Error>>;
 
 enum Message {
     Job(Job),
@@ -166,7 +165,7 @@ impl Writer {
         self.refuse_if_failed()?;
         let share = self.shares.take(&actor.issuer, &actor.subject);
         let share = share.ok_or(Kind::SubjectOverloads { most: self.shares.most() })?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::here();
         self.send(Message::Job(Job { actor, request, work, reply, share }))?;
         answer.await.unwrap_or_else(|_| Err(Kind::Draining.into()))
     }
@@ -288,7 +287,7 @@ struct Group {
     writes: Vec<Write>,
     marks: Vec<Mark>,
     answers: HashMap<RequestKey, Answer>,
-    replies: Vec<(Reply, Committed<AnswerResult>)>,
+    replies: Replies,
     kept: Vec<oneshot::Sender<Result<(), Error>>>,
 }
 
@@ -428,7 +427,7 @@ impl Desk {
                 continue;
             }
             if let Some(reason) = self.failure.get() {
-                let _ = job.reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
+                job.reply.send(Err(Kind::ReadOnly { reason: reason.clone() }.into()));
                 continue;
             }
             let Job { actor, request, work, reply, share } = job;
@@ -437,8 +436,8 @@ impl Desk {
             // What it holds is free before anybody is answered: the place of a restore, for one.
             drop(work);
             match decided {
-                Ok(committed) => group.replies.push((reply, committed)),
-                Err(error) => drop(reply.send(Err(error))),
+                Ok(committed) => group.replies.add(reply, Ok(committed)),
+                Err(error) => reply.send(Err(error)),
             }
         }
         self.finish(group);
@@ -452,7 +451,7 @@ impl Desk {
             writes: Vec::new(),
             marks: Vec::new(),
             answers: HashMap::new(),
-            replies: Vec::new(),
+            replies: Replies::default(),
             kept: Vec::new(),
         }
     }
@@ -517,12 +516,11 @@ impl Desk {
         Ok(kept.filter(|answer| answer.expire_time > Timestamp::now()))
     }
 
-    fn finish(&mut self, group: Group) {
+    fn finish(&mut self, mut group: Group) {
         if !group.writes.is_empty() {
             if let Err(error) = self.store.write(&group.writes) {
-                for (reply, _) in group.replies {
-                    let _ = reply.send(Err(self.failed(&error)));
-                }
+                group.replies.fail(|| self.failed(&error));
+                group.replies.send();
                 for reply in group.kept {
                     let _ = reply.send(Err(self.failed(&error)));
                 }
@@ -536,9 +534,7 @@ impl Desk {
             // After the snapshot: who hears of an entry goes by the roles that it left.
             self.current.audit.send_replace(group.head);
         }
-        for (reply, committed) in group.replies {
-            let _ = reply.send(Ok(committed));
-        }
+        group.replies.send();
         for reply in group.kept {
             let _ = reply.send(Ok(()));
         }
